@@ -1,0 +1,2 @@
+//! Generated protobuf, clients and status codes.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Tamper-evident log: hash chain, tree, checkpoints, verifier.
+#![forbid(unsafe_code)]

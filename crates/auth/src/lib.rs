@@ -1,0 +1,2 @@
+//! Decides with Cedar; verifies certificates.
+#![forbid(unsafe_code)]

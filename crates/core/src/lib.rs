@@ -1,0 +1,2 @@
+//! Vocabulary and decisions; no IO, no async, no serde.
+#![forbid(unsafe_code)]

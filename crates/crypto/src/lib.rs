@@ -1,0 +1,2 @@
+//! Primitives over aws-lc-rs, and locked memory.
+

@@ -1,0 +1,2 @@
+//! Envelope types and the client of hsm-agent's socket.
+#![forbid(unsafe_code)]

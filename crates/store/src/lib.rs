@@ -1,0 +1,2 @@
+//! The store port, its memory model and the SQLite engine.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Clock, fakes and conformance suites for tests.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Stories on a real cluster.
+#![forbid(unsafe_code)]

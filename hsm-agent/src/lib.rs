@@ -1,0 +1,2 @@
+//! The only program that loads a PKCS#11 module.
+

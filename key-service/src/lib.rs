@@ -1,0 +1,2 @@
+//! Authenticates, authorizes, audits and uses keys.
+#![forbid(unsafe_code)]

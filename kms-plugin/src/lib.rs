@@ -1,0 +1,2 @@
+//! KMS v2 plugin for kube-apiserver.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! What people type.
+#![forbid(unsafe_code)]
