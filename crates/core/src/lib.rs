@@ -1,15 +1,31 @@
 //! Vocabulary and decisions; no IO, no async, no serde.
 #![forbid(unsafe_code)]
 
+mod caller;
+mod clock;
 mod context;
 mod id;
+mod key;
 mod key_use;
+mod name;
+mod policy;
 mod secret;
 
+pub use caller::{Caller, CertificateIdentity, Job};
+pub use clock::{Clock, UnixMillis};
 pub use context::{ContextError, EncryptionContext};
 pub use id::{
     Generation, InstanceId, KeyId, ParseIdError, ParseVersionError, RingId, StoreEpoch, VersionId,
     VersionNumber, ZeroError,
 };
+pub use key::{
+    Activation, Algorithm, DESTROY_WINDOW_DEFAULT, DESTROY_WINDOW_MAX, DESTROY_WINDOW_MIN, KeyHead,
+    KeyRole, LifecycleError, NewKey, ProtectionLevel, Purpose, Version, VersionState,
+};
 pub use key_use::KeyUse;
+pub use name::{InvalidName, Name};
+pub use policy::{
+    Action, ActionKind, ContextDigest, Decide, Decision, Denied, Permit, Question, Resource,
+    RingKind, RingRef, action, authorize,
+};
 pub use secret::SecretBytes;

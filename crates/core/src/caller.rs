@@ -1,0 +1,62 @@
+//! Who calls. Authentication makes these from verified evidence; nothing else does.
+
+use std::fmt;
+
+/// A verified identity. Anonymous callers have none: they are refused before there is a `Caller`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Caller {
+    /// The holder of a client certificate under our `client` intermediate.
+    Certificate(CertificateIdentity),
+    /// The process at the other end of the plugin's socket.
+    KmsSocket {
+        /// Its user id, as the kernel says it.
+        uid: u32,
+    },
+    /// One of our own jobs.
+    System(Job),
+}
+
+/// The subject of a client certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CertificateIdentity {
+    /// The common name, 1 to 64 printable ASCII characters.
+    pub name: String,
+    /// Serial number, lower-case hexadecimal.
+    pub serial: String,
+}
+
+/// Our own jobs that change state without a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Job {
+    /// Makes the instance.
+    Initialize,
+    /// Anchors audit checkpoints in the store.
+    Anchor,
+}
+
+impl Job {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Initialize, Self::Anchor];
+
+    /// Its name in policies and records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Initialize => "initialize",
+            Self::Anchor => "anchor",
+        }
+    }
+}
+
+/// The form in audit records: `certificate:NAME#SERIAL`, `kms-socket:UID`, `system:JOB`.
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Certificate(identity) => {
+                write!(f, "certificate:{}#{}", identity.name, identity.serial)
+            }
+            Self::KmsSocket { uid } => write!(f, "kms-socket:{uid}"),
+            Self::System(job) => write!(f, "system:{}", job.as_str()),
+        }
+    }
+}
