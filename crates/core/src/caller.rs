@@ -12,6 +12,11 @@ pub enum Caller {
         /// Its user id, as the kernel says it.
         uid: u32,
     },
+    /// A process with the service's own user id at the local socket through which administrators get certificates.
+    AdminSocket {
+        /// Its user id, as the kernel says it.
+        uid: u32,
+    },
     /// One of our own jobs.
     System(Job),
 }
@@ -48,7 +53,7 @@ impl Job {
     }
 }
 
-/// The form in audit records: `certificate:NAME#SERIAL`, `kms-socket:UID`, `system:JOB`.
+/// The form in audit records: `certificate:NAME#SERIAL`, `kms-socket:UID`, `admin-socket:UID`, `system:JOB`.
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -56,6 +61,7 @@ impl fmt::Display for Caller {
                 write!(f, "certificate:{}#{}", identity.name, identity.serial)
             }
             Self::KmsSocket { uid } => write!(f, "kms-socket:{uid}"),
+            Self::AdminSocket { uid } => write!(f, "admin-socket:{uid}"),
             Self::System(job) => write!(f, "system:{}", job.as_str()),
         }
     }

@@ -75,6 +75,8 @@ actions! {
     EncryptSeed,
     /// Opens a seed of the API server.
     DecryptSeed,
+    /// Signs the certificate of an administrator.
+    IssueCertificate,
     /// Writes a checkpoint of the audit log into the store.
     AnchorCheckpoint,
 }
