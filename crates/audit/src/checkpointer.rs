@@ -1,0 +1,252 @@
+//! Makes checkpoints with a key that lives only in this process and that the HSM certified for
+//! this log, from this size on.
+//!
+//! Each start appends a record that names the key, so no two certificates can honestly have the
+//! same start: two that do are equivocation.
+
+use std::{
+    error::Error,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use crate::{
+    certificate::{CertificateError, CheckpointCertificate, Statement},
+    checkpoint::{Body, Checkpoint},
+    hash::Hash,
+    log::{AppendError, Log, Proofs, Share, Shared},
+    record::{Draft, Kind},
+};
+
+/// The entry of a start record's detail that names the checkpoint key.
+pub(crate) const KEY_DETAIL: &str = "checkpoint_key";
+
+/// What a certifier answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certification {
+    /// The certifier's P-256 public key as SubjectPublicKeyInfo in DER.
+    pub spki: Vec<u8>,
+    /// Its ECDSA signature with SHA-256 over
+    /// [`certificate_message`](crate::certificate_message): 64 bytes, r ‖ s.
+    pub signature: Vec<u8>,
+}
+
+/// Why no checkpoints can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log has a checkpointer.
+    #[error("the audit log has a checkpointer already")]
+    AlreadyStarted,
+    /// No key could be made.
+    #[error("no checkpoint key could be made")]
+    Key,
+    /// The record of the start could not be written.
+    #[error("the start could not be recorded in the audit log")]
+    Record(#[source] AppendError),
+    /// The certifier did not sign.
+    #[error("the checkpoint key was not certified")]
+    Certify(#[source] Box<dyn Error + Send + Sync>),
+    /// The certifier's answer proves nothing.
+    #[error("the certificate of the checkpoint key is wrong")]
+    Certificate(#[source] CertificateError),
+    /// The certificate could not be written.
+    #[error("cannot write {path:?} of the audit log")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why a checkpoint was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointFailed {
+    /// The key is certified for another epoch; start again.
+    #[error("the checkpoint key is certified for epoch {certified}, not for {asked}")]
+    OtherEpoch {
+        /// The certificate's.
+        certified: u32,
+        /// The caller's.
+        asked: u32,
+    },
+    /// The last checkpoint states a later state of the store.
+    #[error("the store's counter is {asked}, the last checkpoint says {last}")]
+    WentBack {
+        /// The last checkpoint's.
+        last: u64,
+        /// The caller's.
+        asked: u64,
+    },
+    /// The file could not be written; the next try may succeed.
+    #[error("cannot write {path:?} of the audit log")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The runtime is going down.
+    #[error("the process ends")]
+    Ended,
+}
+
+/// Makes checkpoints of one log.
+#[derive(Debug, Clone)]
+pub struct Checkpointer {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    key: Ed25519KeyPair,
+    certificate: CheckpointCertificate,
+    shared: Arc<Shared>,
+    proofs: Mutex<Proofs>,
+}
+
+impl Checkpointer {
+    /// Makes a key, records the start as `record` (its kind and the key's entry in its detail are
+    /// set here), has the key certified for `epoch` and writes the certificate beside the log.
+    ///
+    /// A log has one checkpointer: after an error, open the log again.
+    pub async fn start<C, F, E>(
+        log: &Log,
+        epoch: u32,
+        mut record: Draft,
+        certify: C,
+    ) -> Result<Self, StartError>
+    where
+        C: FnOnce(Statement) -> F,
+        F: Future<Output = Result<Certification, E>>,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let mut proofs = log.take_proofs().ok_or(StartError::AlreadyStarted)?;
+        let key = Ed25519KeyPair::generate().map_err(|_| StartError::Key)?;
+        let mut public_key = [0; 32];
+        public_key.copy_from_slice(key.public_key().as_ref());
+        record.kind = Kind::Start;
+        record
+            .detail
+            .insert(KEY_DETAIL.to_owned(), STANDARD.encode(public_key));
+        let receipt = log
+            .append(record, Share::Reserve)
+            .await
+            .map_err(StartError::Record)?;
+        let statement = Statement {
+            origin: log.origin().clone(),
+            epoch,
+            start: receipt.index + 1,
+            previous: hash_of(proofs.last.as_ref()),
+            public_key,
+        };
+        let Certification { spki, signature } = certify(statement.clone())
+            .await
+            .map_err(|e| StartError::Certify(e.into()))?;
+        let certificate = CheckpointCertificate::new(statement, spki, signature)
+            .map_err(StartError::Certificate)?;
+        let written = proofs.certificates.append(certificate.to_line().as_bytes());
+        written.map_err(|source| StartError::Write {
+            path: proofs.certificates.path().to_owned(),
+            source,
+        })?;
+        let (shared, proofs) = (log.shared(), Mutex::new(proofs));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                key,
+                certificate,
+                shared,
+                proofs,
+            }),
+        })
+    }
+
+    /// The certificate of the key that signs.
+    pub fn certificate(&self) -> &CheckpointCertificate {
+        &self.inner.certificate
+    }
+
+    /// States what is on disk now, together with the store's epoch, counter and root. The
+    /// checkpoint is in the file and synced when this resolves; then it may be anchored.
+    ///
+    /// When nothing changed, the last checkpoint of this checkpointer is returned again.
+    pub async fn checkpoint(
+        &self,
+        epoch: u32,
+        seq: u64,
+        store_root: [u8; 32],
+    ) -> Result<Checkpoint, CheckpointFailed> {
+        let inner = Arc::clone(&self.inner);
+        let work = tokio::task::spawn_blocking(move || inner.checkpoint(epoch, seq, store_root));
+        work.await.map_err(|_| CheckpointFailed::Ended)?
+    }
+}
+
+impl Inner {
+    fn checkpoint(
+        &self,
+        epoch: u32,
+        seq: u64,
+        store_root: [u8; 32],
+    ) -> Result<Checkpoint, CheckpointFailed> {
+        let Statement {
+            origin,
+            epoch: certified,
+            public_key,
+            ..
+        } = self.certificate.statement();
+        if epoch != *certified {
+            return Err(CheckpointFailed::OtherEpoch {
+                certified: *certified,
+                asked: epoch,
+            });
+        }
+        let mut proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
+        let Proofs {
+            certificates: _,
+            checkpoints,
+            last,
+        } = &mut *proofs;
+        let frontier = self.shared.frontier();
+        if let Some(last) = last.as_ref().filter(|last| last.epoch() == epoch) {
+            if seq < last.seq() {
+                return Err(CheckpointFailed::WentBack {
+                    last: last.seq(),
+                    asked: seq,
+                });
+            }
+            let same =
+                (frontier.size(), seq, store_root) == (last.size(), last.seq(), last.store().0);
+            if same && last.names_key(public_key) {
+                return Ok(last.clone());
+            }
+        }
+        let body = Body {
+            origin: origin.clone(),
+            size: frontier.size(),
+            root: frontier.root(),
+            epoch,
+            seq,
+            store: Hash(store_root),
+            previous: hash_of(last.as_ref()),
+        };
+        let checkpoint = Checkpoint::sign(body, &self.key);
+        let written = checkpoints.append(checkpoint.as_note().as_bytes());
+        written.map_err(|source| CheckpointFailed::Write {
+            path: checkpoints.path().to_owned(),
+            source,
+        })?;
+        *last = Some(checkpoint.clone());
+        Ok(checkpoint)
+    }
+}
+
+fn hash_of(checkpoint: Option<&Checkpoint>) -> Hash {
+    checkpoint.map_or(Hash::ZERO, Checkpoint::hash)
+}

@@ -1,0 +1,391 @@
+//! The log as its users hold it. Blocking work happens in `open` and in the writer's thread only.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    changes::{ChangeError, Changes},
+    checkpoint::Checkpoint,
+    merkle::Frontier,
+    origin::Origin,
+    proofs::{self, Appender},
+    reader::{ReadError, Records},
+    record::Draft,
+    recovery::{OpenError, Recovered, recover},
+    reserve::Reserve,
+    segment::{self, Segment},
+    writer::{Command, Limits, Pending, Writer, create_segment},
+};
+
+/// Appends wait here; the writer takes all that is there.
+const QUEUE: usize = 1024;
+
+/// How a log is kept.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Which log this is.
+    pub origin: Origin,
+    /// A segment of at least this many bytes is followed by a new one.
+    pub segment_bytes: u64,
+    /// Bytes that all records together may take. Of these 70 % are for tenants, 20 % more for the
+    /// system, the last 10 % for the reserve.
+    pub capacity_bytes: u64,
+    /// Size of the file that keeps space on the disk for the reserve; usually a tenth of the
+    /// capacity.
+    pub reserve_bytes: u64,
+}
+
+/// On whose account a record is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// Callers with a namespace, and refusals of strangers.
+    Tenant,
+    /// The platform: administration, operator, jobs.
+    System,
+    /// The API server's plugin, and the start and end of the service.
+    Reserve,
+}
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tenant => "tenants",
+            Self::System => "the system",
+            Self::Reserve => "the reserve",
+        })
+    }
+}
+
+/// Proof that a record is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "without a receipt the record may be lost"]
+pub struct Receipt {
+    /// The record's position in the log.
+    pub index: u64,
+}
+
+/// Why a record was not written.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// The share of the log's space, or the disk, is used up. Others may still write.
+    #[error("audit log has no space left for {share}")]
+    Full {
+        /// Whose share.
+        share: Share,
+    },
+    /// The disk failed; the log stays closed until a restart has checked what is on it.
+    #[error("audit log cannot be written and stays closed until a restart")]
+    Io(#[source] Arc<io::Error>),
+    /// The record is longer than a line may be.
+    #[error("audit record of {bytes} bytes is too large")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The record's time has no year of four digits.
+    #[error("audit record has a time outside the years 0 to 9999")]
+    InvalidTime,
+    /// The record's change was written before or is out of order.
+    #[error("audit record carries a change that does not belong here")]
+    Change(#[source] ChangeError),
+    /// The log was closed.
+    #[error("audit log is closed")]
+    Closed,
+}
+
+/// How full a log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of all records.
+    pub used_bytes: u64,
+    /// Bytes that they may take.
+    pub capacity_bytes: u64,
+    /// Whether the disk space of the reserve is held. While it is not, only the reserve writes.
+    pub reserve_held: bool,
+}
+
+/// What is on disk.
+#[derive(Debug, Clone)]
+pub(crate) struct Synced {
+    pub(crate) frontier: Frontier,
+    pub(crate) changes: Changes,
+    pub(crate) used: u64,
+}
+
+/// What the writer tells the handles.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    synced: Mutex<(Synced, bool)>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, (Synced, bool)> {
+        // Every update is one assignment, so a panic cannot leave half of one.
+        self.synced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn publish(&self, synced: Synced) {
+        self.lock().0 = synced;
+    }
+
+    pub(crate) fn set_reserve_held(&self, held: bool) {
+        self.lock().1 = held;
+    }
+
+    pub(crate) fn frontier(&self) -> Frontier {
+        self.lock().0.frontier.clone()
+    }
+}
+
+/// The files that a checkpointer writes, and the last checkpoint in them.
+#[derive(Debug)]
+pub(crate) struct Proofs {
+    pub(crate) certificates: Appender,
+    pub(crate) checkpoints: Appender,
+    pub(crate) last: Option<Checkpoint>,
+}
+
+/// An append-only log of one replica. Dropping it waits for the writer.
+#[derive(Debug)]
+pub struct Log {
+    dir: PathBuf,
+    options: Options,
+    torn_bytes: u64,
+    shared: Arc<Shared>,
+    proofs: Mutex<Option<Proofs>>,
+    queue: Option<mpsc::Sender<Command>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Log {
+    /// Opens or creates the log in `dir`, reading all of it. Blocks.
+    ///
+    /// A line that a crash cut short is removed: it was never acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// Refuses a folder that is not what a writer of this log leaves behind, and one that does not
+    /// extend `anchor`, the checkpoint that was last anchored in the store. Then nothing is written.
+    pub fn open(
+        dir: &Path,
+        options: Options,
+        anchor: Option<&Checkpoint>,
+    ) -> Result<Self, OpenError> {
+        let limits = limits(&options)?;
+        fs::create_dir_all(dir).map_err(at(dir))?;
+        let lock = lock(dir)?;
+        let recovered = recover(dir, &options.origin, anchor)?;
+        let proofs = open_proofs(dir, &recovered)?;
+        let (segment, segment_length) = open_tail(dir, recovered.tail)?;
+        let reserve_path = dir.join(crate::reserve::NAME);
+        let reserve = Reserve::open(dir, options.reserve_bytes).map_err(at(&reserve_path))?;
+        File::open(dir)
+            .and_then(|d| d.sync_all())
+            .map_err(at(dir))?;
+        if recovered.torn > 0 {
+            tracing::warn!(
+                bytes = recovered.torn,
+                "removed an audit line that a crash cut short"
+            );
+        }
+        let synced = Synced {
+            frontier: recovered.chain.frontier.clone(),
+            changes: recovered.changes.clone(),
+            used: recovered.used,
+        };
+        let shared = Arc::new(Shared {
+            synced: Mutex::new((synced, reserve.is_held())),
+        });
+        let writer = Writer {
+            dir: dir.to_owned(),
+            _lock: lock,
+            limits,
+            reserve,
+            segment,
+            segment_length,
+            used: recovered.used,
+            chain: recovered.chain,
+            changes: recovered.changes,
+            shared: Arc::clone(&shared),
+            failure: None,
+        };
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        let writer = thread::Builder::new()
+            .name("audit-writer".to_owned())
+            .spawn(move || writer.run(receiver))
+            .map_err(at(dir))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            options,
+            torn_bytes: recovered.torn,
+            shared,
+            proofs: Mutex::new(Some(proofs)),
+            queue: Some(queue),
+            writer: Some(writer),
+        })
+    }
+
+    /// Appends a record; resolves after it is on disk.
+    ///
+    /// A caller that stops waiting does not take the record back.
+    pub async fn append(&self, draft: Draft, share: Share) -> Result<Receipt, AppendError> {
+        let queue = self.queue.as_ref().ok_or(AppendError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        let pending = Pending {
+            record: Box::new(draft.into_record()),
+            share,
+            reply,
+        };
+        queue
+            .send(Command::Append(pending))
+            .await
+            .map_err(|_| AppendError::Closed)?;
+        answer.await.unwrap_or(Err(AppendError::Closed))
+    }
+
+    /// Writes what was appended before, then refuses everything with `Closed`.
+    pub async fn close(&self) {
+        let Some(queue) = &self.queue else { return };
+        let (reply, closed) = oneshot::channel();
+        if queue.send(Command::Close(reply)).await.is_ok() {
+            // An error means that another call closed it.
+            let _ = closed.await;
+        }
+    }
+
+    /// Which log this is.
+    pub fn origin(&self) -> &Origin {
+        &self.options.origin
+    }
+
+    /// Number of records on disk.
+    pub fn size(&self) -> u64 {
+        self.shared.lock().0.frontier.size()
+    }
+
+    /// The control-plane changes on disk, from which a start learns what it has to replay.
+    pub fn changes(&self) -> Changes {
+        self.shared.lock().0.changes.clone()
+    }
+
+    /// How full the log is.
+    pub fn usage(&self) -> Usage {
+        let (synced, reserve_held) = &*self.shared.lock();
+        Usage {
+            used_bytes: synced.used,
+            capacity_bytes: self.options.capacity_bytes,
+            reserve_held: *reserve_held,
+        }
+    }
+
+    /// Bytes of a line cut by a crash that `open` removed.
+    pub fn torn_bytes(&self) -> u64 {
+        self.torn_bytes
+    }
+
+    /// Reads the records on disk from `index` on. The iterator blocks.
+    pub fn records_from(&self, index: u64) -> Result<Records, ReadError> {
+        Records::open(&self.dir, index, self.size())
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Hands the files of proofs to the one checkpointer.
+    pub(crate) fn take_proofs(&self) -> Option<Proofs> {
+        self.proofs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(writer) = self.writer.take() {
+            // A writer that panicked has answered nobody: its callers saw `Closed`.
+            let _ = writer.join();
+        }
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    let path = path.to_owned();
+    |source| OpenError::File { path, source }
+}
+
+fn limits(options: &Options) -> Result<Limits, OpenError> {
+    let Options {
+        origin: _,
+        segment_bytes,
+        capacity_bytes,
+        reserve_bytes,
+    } = *options;
+    if segment_bytes == 0 {
+        return Err(OpenError::Options("a segment of no bytes"));
+    }
+    if reserve_bytes > capacity_bytes {
+        return Err(OpenError::Options("a reserve larger than the capacity"));
+    }
+    let tenth = capacity_bytes / 10;
+    Ok(Limits {
+        segment: segment_bytes,
+        tenant: tenth * 7,
+        system: tenth * 9,
+        reserve: capacity_bytes,
+    })
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join("lock");
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(at(&path))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse(dir.to_owned())),
+        Err(error) => Err(at(&path)(error.into())),
+    }
+}
+
+fn open_proofs(dir: &Path, recovered: &Recovered) -> Result<Proofs, OpenError> {
+    let open = |name, length| {
+        let path = dir.join(name);
+        Appender::open(path.clone(), length).map_err(at(&path))
+    };
+    Ok(Proofs {
+        certificates: open(proofs::CERTIFICATES, recovered.certificates_length)?,
+        checkpoints: open(proofs::CHECKPOINTS, recovered.checkpoints_length)?,
+        last: recovered.last_checkpoint.clone(),
+    })
+}
+
+/// Opens the last segment without its torn line, or the first one of a new log.
+fn open_tail(dir: &Path, tail: Option<(Segment, u64)>) -> Result<(File, u64), OpenError> {
+    let (path, length) = tail.map_or_else(
+        || (segment::path(dir, 0), 0),
+        |(segment, length)| (segment.path, length),
+    );
+    let open = || {
+        let file = create_segment(&path)?;
+        if file.metadata()?.len() != length {
+            file.set_len(length)?;
+        }
+        // Lines of a batch that was written but not synced count from here on.
+        file.sync_all()?;
+        Ok(file)
+    };
+    Ok((open().map_err(at(&path))?, length))
+}

@@ -1,0 +1,248 @@
+//! One line of the log. The order of the fields is the format: the verifier writes every record
+//! again and compares the bytes, so a line has exactly one spelling.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::hash::Hash;
+
+/// The longest line, its newline included.
+pub const MAX_RECORD_BYTES: usize = 32 * 1024;
+
+/// What a record is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A call and its outcome.
+    Call,
+    /// A change of the control plane; carries `change`.
+    Change,
+    /// Refusals of one caller folded into one record; carries `folded`.
+    Refusals,
+    /// A checkpoint reached a witness.
+    Anchor,
+    /// Records are known to be lost here; the sequence of changes starts anew.
+    Gap,
+    /// A process began to write; names the key of its checkpoints.
+    Start,
+    /// A process ended in good order.
+    Stop,
+}
+
+/// How a call or an item of a batch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It was done.
+    Succeeded,
+    /// The caller may not.
+    Denied,
+    /// It was tried and could not be done.
+    Failed,
+    /// The items have their own outcomes.
+    Batch,
+}
+
+/// The place of a control-plane change in the store's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// The store's epoch.
+    pub epoch: u32,
+    /// The store's counter.
+    pub seq: u64,
+}
+
+/// One item of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Item {
+    /// What the item was about: a path of ids.
+    pub resource: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, as a stable word.
+    pub code: String,
+}
+
+/// How many refusals one record stands for, and when they were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Folded {
+    /// Number of refusals.
+    pub count: u64,
+    /// The first, in milliseconds since 1970.
+    #[serde(with = "rfc3339")]
+    pub first: i64,
+    /// The last, in milliseconds since 1970.
+    #[serde(with = "rfc3339")]
+    pub last: i64,
+}
+
+/// A record as it is in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Position in this replica's log, from 0.
+    pub index: u64,
+    /// Milliseconds since 1970; in the line RFC 3339 with milliseconds.
+    #[serde(with = "rfc3339")]
+    pub time: i64,
+    /// What the record is about.
+    pub kind: Kind,
+    /// Correlates the record with logs and with the answer.
+    pub request_id: String,
+    /// Who called.
+    pub caller: String,
+    /// What was asked.
+    pub action: String,
+    /// On what: a path of ids.
+    pub resource: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, as a stable word.
+    pub code: String,
+    /// More, without plaintext, context values or unkeyed digests of secrets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub detail: BTreeMap<String, String>,
+    /// The outcomes of a batch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<Item>,
+    /// The control-plane change that this records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<Change>,
+    /// The refusals that this stands for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folded: Option<Folded>,
+    /// SHA-256 of the line before, its newline included; zero for the first.
+    pub prev: Hash,
+}
+
+/// A record before the log gave it its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Milliseconds since 1970.
+    pub time: i64,
+    /// What the record is about.
+    pub kind: Kind,
+    /// Correlates the record with logs and with the answer.
+    pub request_id: String,
+    /// Who called.
+    pub caller: String,
+    /// What was asked.
+    pub action: String,
+    /// On what: a path of ids.
+    pub resource: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, as a stable word.
+    pub code: String,
+    /// More, without plaintext, context values or unkeyed digests of secrets.
+    pub detail: BTreeMap<String, String>,
+    /// The outcomes of a batch.
+    pub items: Vec<Item>,
+    /// The control-plane change that this records.
+    pub change: Option<Change>,
+    /// The refusals that this stands for.
+    pub folded: Option<Folded>,
+}
+
+impl Draft {
+    /// Begins a draft of `kind` at `time`; a failure until its outcome is set.
+    pub fn new(kind: Kind, time: i64, action: impl Into<String>) -> Self {
+        Self {
+            time,
+            kind,
+            request_id: String::new(),
+            caller: String::new(),
+            action: action.into(),
+            resource: String::new(),
+            outcome: Outcome::Failed,
+            code: String::new(),
+            detail: BTreeMap::new(),
+            items: Vec::new(),
+            change: None,
+            folded: None,
+        }
+    }
+
+    pub(crate) fn into_record(self) -> Record {
+        let Self {
+            time,
+            kind,
+            request_id,
+            caller,
+            action,
+            resource,
+            outcome,
+            code,
+            detail,
+            items,
+            change,
+            folded,
+        } = self;
+        Record {
+            index: 0,
+            time,
+            kind,
+            request_id,
+            caller,
+            action,
+            resource,
+            outcome,
+            code,
+            detail,
+            items,
+            change,
+            folded,
+            prev: Hash::ZERO,
+        }
+    }
+}
+
+impl Record {
+    /// Appends the record's line to `buffer`. Fails only for a time outside the years 0 to 9999.
+    pub(crate) fn write_line(&self, buffer: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        serde_json::to_writer(&mut *buffer, self)?;
+        buffer.push(b'\n');
+        Ok(())
+    }
+
+    /// Parses a line, newline included, in the one spelling that `write_line` gives it.
+    pub(crate) fn parse_line(line: &[u8]) -> Option<Self> {
+        let record: Self = serde_json::from_slice(line).ok()?;
+        let mut again = Vec::with_capacity(line.len());
+        record.write_line(&mut again).ok()?;
+        (again == line).then_some(record)
+    }
+}
+
+/// Writes milliseconds since 1970 as RFC 3339 in the one form of the log; nothing for years that
+/// four digits do not hold.
+pub(crate) fn time_text(ms: i64) -> Option<String> {
+    // The last millisecond before the year 0 would be written with a sign.
+    let first = -62_167_219_200_000;
+    let time = jiff::Timestamp::from_millisecond(ms)
+        .ok()
+        .filter(|_| ms >= first)?;
+    Some(format!("{time:.3}"))
+}
+
+/// Milliseconds since 1970 as `2026-11-22T04:39:47.123Z`.
+mod rfc3339 {
+    use std::borrow::Cow;
+
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serializer, de, ser};
+
+    pub(super) fn serialize<S: Serializer>(ms: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = super::time_text(*ms).ok_or_else(|| ser::Error::custom("year out of range"))?;
+        serializer.serialize_str(&text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        let time: Timestamp = text.parse().map_err(de::Error::custom)?;
+        Ok(time.as_millisecond())
+    }
+}

@@ -1,0 +1,31 @@
+//! A log from its first record to its verification.
+
+use crate::common::*;
+use strongroom_audit::{Change, Share, Status, verify};
+
+#[tokio::test]
+async fn a_log_of_two_runs_verifies_and_reads_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let certifier = Certifier::new();
+    let last = write_log(dir.path(), &certifier, 20).await;
+
+    let report = verify(dir.path(), &certifier.trust(Some(last.clone()))).unwrap();
+    assert_eq!(report.status, Status::Complete, "{report:?}");
+    assert_eq!((report.records, report.covered_records), (42, 42));
+    assert_eq!(
+        (report.certificates, report.changes, report.gaps),
+        (2, 12, 0)
+    );
+    assert!(report.segments > 2, "{report:?}");
+
+    let report = verify(dir.path(), &certifier.trust(None)).unwrap();
+    assert_eq!(report.status, Status::TailUnproven, "{report:?}");
+
+    let log = open(dir.path(), Some(&last));
+    assert_eq!(log.size(), 42);
+    assert_eq!(log.changes().complete(), Some(Change { epoch: 1, seq: 12 }));
+    let records: Vec<_> = log.records_from(17).unwrap().map(Result::unwrap).collect();
+    let indexes: Vec<u64> = records.iter().map(|r| r.index).collect();
+    assert_eq!(indexes, (17..42).collect::<Vec<_>>());
+    assert_eq!(log.append(call(1), Share::Tenant).await.unwrap().index, 42);
+}
