@@ -1,2 +1,20 @@
-//! The store port, its memory model and the SQLite engine.
+//! The store port with etcd's semantics and its memory model.
+//!
+//! Nothing here knows what a record means or who may change it: that is the registry's work, the only caller.
 #![forbid(unsafe_code)]
+
+mod feed;
+mod key;
+mod memory;
+mod port;
+mod transaction;
+mod watch;
+
+pub use key::{InvalidKey, Key, MAX_KEY_BYTES};
+pub use memory::{MemoryStore, UnknownCommit};
+pub use port::{Entry, Outcome, Revision, Snapshot, Store, StoreError};
+pub use transaction::{
+    Compare, InvalidTransaction, MAX_OPS, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, Op, Transaction,
+    TransactionBuilder,
+};
+pub use watch::{Batch, Event, WatchEnd, WatchStream};
