@@ -10,6 +10,7 @@ mod key_id;
 mod locked;
 pub mod material;
 pub mod message;
+mod p256;
 pub mod random;
 mod record_mac;
 #[cfg(test)]
@@ -23,4 +24,5 @@ pub use locked::{
     LockedMemoryStats, ReserveError,
 };
 pub use material::{Material, MaterialPlace, WrappedMaterial};
+pub use p256::{P256PublicKey, PublicKeyError, SignatureError};
 pub use record_mac::{RecordMac, RecordMacKey, RootSum};
