@@ -1,2 +1,23 @@
 //! Chassis of a process: logs, metrics, probes, signals, sockets.
+//!
+//! A program parses its arguments and its configuration, then hands over to [`run`], which hardens the
+//! process, serves probes, and ends everything within [`tasks::DRAIN`] when a signal or a failed task says so.
 #![forbid(unsafe_code)]
+
+mod chain;
+mod clock;
+pub mod fault;
+mod harden;
+pub mod limits;
+mod logs;
+pub mod metrics;
+mod probes;
+mod process;
+mod readiness;
+pub mod tasks;
+
+pub use chain::Chain;
+pub use clock::SystemClock;
+pub use harden::HardenError;
+pub use process::{Handle, Program, RunError, run};
+pub use readiness::{Condition, Readiness};

@@ -1,0 +1,104 @@
+//! Named places at which a test ends, delays or fails the process.
+//!
+//! They exist only with the feature `fault-points`; without it [`point!`] compiles to nothing, so a release has no
+//! such switch. `FAILPOINTS="plugin.state.before-rename=kill"` is read at start; actions are those of the crate
+//! `fail` (`sleep(ms)`, `3*off->kill`, …) and `kill`, which is SIGKILL to oneself, and `error`.
+
+/// Marks a place: `point!("name")`, or `point!("name", Err(error))`, which returns the value when told `error`.
+#[cfg(feature = "fault-points")]
+#[macro_export]
+macro_rules! fault_point {
+    ($name:literal) => {
+        let _ = $crate::fault::hit($name);
+    };
+    ($name:literal, $failure:expr) => {
+        if $crate::fault::hit($name) {
+            return $failure;
+        }
+    };
+}
+
+/// Marks a place for tests; this build has none.
+#[cfg(not(feature = "fault-points"))]
+#[macro_export]
+macro_rules! fault_point {
+    ($name:literal) => {};
+    ($name:literal, $failure:expr) => {};
+}
+
+pub use crate::fault_point as point;
+
+/// Does what the place is told; true when it is told to fail.
+#[cfg(feature = "fault-points")]
+#[doc(hidden)]
+pub fn hit(name: &str) -> bool {
+    fail::eval(name, |action| match action.as_deref() {
+        Some("kill") => kill(),
+        _ => true,
+    })
+    .unwrap_or(false)
+}
+
+#[cfg(feature = "fault-points")]
+fn kill() -> ! {
+    use rustix::process::{Signal, getpid, kill_process};
+    let _ = kill_process(getpid(), Signal::KILL);
+    // The signal ends every thread; this one only waits for it.
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Reads `FAILPOINTS`. A mistake in it ends the process, so that no test passes because its fault was not set.
+#[cfg(feature = "fault-points")]
+pub(crate) fn install() {
+    let Ok(settings) = std::env::var("FAILPOINTS") else {
+        return;
+    };
+    for setting in settings
+        .split(';')
+        .map(str::trim)
+        .filter(|setting| !setting.is_empty())
+    {
+        let (name, actions) = setting
+            .split_once('=')
+            .expect("FAILPOINTS is name=actions;…");
+        fail::cfg(name, &translate(actions)).expect("FAILPOINTS holds actions that are known");
+        tracing::warn!(name, actions, "fault point set");
+    }
+}
+
+/// Without the feature there is nothing to read.
+#[cfg(not(feature = "fault-points"))]
+pub(crate) fn install() {}
+
+/// `kill` and `error` are ours; to the crate they are values to return.
+#[cfg(feature = "fault-points")]
+fn translate(actions: &str) -> String {
+    actions
+        .replace("kill", "return(kill)")
+        .replace("error", "return(error)")
+}
+
+#[cfg(all(test, feature = "fault-points"))]
+mod tests {
+    use super::*;
+
+    fn refused() -> Result<(), &'static str> {
+        point!("runtime.test.error", Err("told to fail"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_place_that_is_told_to_fail_returns_its_error() {
+        assert_eq!(refused(), Ok(()));
+        fail::cfg("runtime.test.error", &translate("1*error")).unwrap();
+        assert_eq!(refused(), Err("told to fail"));
+        assert_eq!(refused(), Ok(()));
+    }
+
+    #[test]
+    fn actions_may_be_counted_and_chained() {
+        assert_eq!(translate("3*off->kill"), "3*off->return(kill)");
+    }
+}
