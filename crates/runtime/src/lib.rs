@@ -14,6 +14,7 @@ pub mod metrics;
 mod probes;
 mod process;
 mod readiness;
+pub mod socket;
 pub mod tasks;
 
 pub use chain::Chain;
