@@ -1,3 +1,8 @@
 //! Entry point of `cargo xtask`.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    strongroom_hack::cli::run()
+}

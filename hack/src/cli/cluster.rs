@@ -1,0 +1,103 @@
+//! `cargo xtask cluster`.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command as Process;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, Subcommand};
+
+use crate::cluster::{self, Cluster, Layout, Name, Options, Release};
+use crate::progress;
+
+/// Which cluster is meant.
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// The cluster's name; clusters of different names run side by side.
+    #[arg(long, default_value = "default")]
+    name: Name,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Starts etcd and an API server and waits until they are ready.
+    Up {
+        #[command(flatten)]
+        which: Which,
+        /// A file with an EncryptionConfiguration. Without it Secrets are stored as they are.
+        #[arg(long, value_name = "FILE")]
+        encryption: Option<PathBuf>,
+        /// Which supported Kubernetes to run.
+        #[arg(long, value_enum, default_value_t = Release::Newest)]
+        kubernetes: Release,
+    },
+    /// Ends the cluster and removes its files.
+    Down(Which),
+    /// Prints shell commands that give access to the cluster.
+    Env(Which),
+    /// Prints the logs of the cluster's members.
+    Logs {
+        #[command(flatten)]
+        which: Which,
+        /// Go on printing what is added.
+        #[arg(long, short)]
+        follow: bool,
+    },
+}
+
+pub(super) fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Up {
+            which,
+            encryption,
+            kubernetes,
+        } => up(which.name, encryption, kubernetes),
+        Command::Down(which) => {
+            cluster::down(&which.name)?;
+            progress::say(format_args!("cluster {}: nothing is left", which.name));
+            Ok(())
+        }
+        Command::Env(which) => {
+            Cluster::open(&which.name)?.print_environment();
+            Ok(())
+        }
+        Command::Logs { which, follow } => logs(&which.name, follow),
+    }
+}
+
+fn up(name: Name, encryption: Option<PathBuf>, kubernetes: Release) -> Result<()> {
+    let mut options = Options::new(name);
+    options.kubernetes = kubernetes;
+    if let Some(file) = encryption {
+        options.encryption =
+            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    }
+    let cluster = Cluster::up(options)?;
+    let name = cluster.name();
+    progress::say(format_args!(
+        "cluster {name} is up in {}",
+        cluster.layout().root().display()
+    ));
+    progress::say(format_args!(
+        "use it: eval \"$(cargo xtask cluster env --name {name})\""
+    ));
+    Ok(())
+}
+
+/// Leaves the printing to `tail`, which names each file and follows without polling.
+fn logs(name: &Name, follow: bool) -> Result<()> {
+    let folder = Layout::new(name).root().join("log");
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("no logs of cluster {name}"))? {
+        files.push(entry?.path());
+    }
+    files.sort();
+    let how = if follow {
+        ["--lines=10", "--follow"]
+    } else {
+        ["--lines=+1", "--verbose"]
+    };
+    let status = Process::new("tail").args(how).args(files).status()?;
+    ensure!(status.success(), "`tail` failed");
+    Ok(())
+}

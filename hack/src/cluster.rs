@@ -1,0 +1,308 @@
+//! A Kubernetes control plane that really runs, in a network and mount namespace of its own and without a
+//! way out. It outlives the process that started it: everything needed to use or end it is in its folder.
+//!
+//! Clusters of different names share nothing, so they run side by side with the same addresses.
+
+mod client;
+mod control_plane;
+mod layout;
+mod member;
+mod namespace;
+mod network;
+mod pki;
+mod process;
+mod scoped;
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+pub use client::EtcdEntry;
+pub use layout::{Layout, Name};
+pub use member::Member;
+pub use namespace::Namespace;
+pub use process::Process;
+pub use scoped::ScopedCluster;
+
+use crate::progress;
+use crate::tools::{self, Module};
+use control_plane::{API_SERVER, ETCD};
+
+/// Which Kubernetes runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Release {
+    /// The newest minor version that is supported.
+    #[default]
+    Newest,
+    /// The oldest minor version that is supported.
+    Oldest,
+}
+
+impl Release {
+    /// Returns the module that the API server is built from.
+    pub fn module(self) -> Module {
+        match self {
+            Self::Newest => Module::Kubernetes,
+            Self::Oldest => Module::KubernetesOldest,
+        }
+    }
+}
+
+/// What to start. It is written to the cluster's folder, so that later commands know it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Options {
+    /// The name, which is also the folder's.
+    pub name: Name,
+    /// Which Kubernetes runs.
+    pub kubernetes: Release,
+    /// The text of an `EncryptionConfiguration`.
+    pub encryption: String,
+}
+
+impl Options {
+    /// Returns the newest Kubernetes with Secrets stored as they are.
+    pub fn new(name: Name) -> Self {
+        Self {
+            name,
+            kubernetes: Release::Newest,
+            encryption: control_plane::IDENTITY_ENCRYPTION.to_owned(),
+        }
+    }
+}
+
+/// How far the API server must have come before a command returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It answers; its encryption plugin may be away.
+    Live,
+    /// Each of its checks is well, those of its encryption plugins among them.
+    Ready,
+}
+
+impl Health {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Live => "/livez",
+            Self::Ready => "/readyz",
+        }
+    }
+}
+
+/// How long members may take to start on a machine that also compiles.
+const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// A running cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    layout: Layout,
+    options: Options,
+    namespace: Namespace,
+    tools: control_plane::Tools,
+}
+
+impl Cluster {
+    /// Starts a cluster and waits until its API server is ready.
+    ///
+    /// # Errors
+    /// Fails when one of that name runs already, or when a member ends or is not ready in time; the error
+    /// names the log and shows its end, the processes are gone, and the folder stays for a look.
+    pub fn up(options: Options) -> Result<Self> {
+        Self::up_until(options, Health::Ready)
+    }
+
+    /// Starts a cluster and waits until its API server is as healthy as asked for.
+    ///
+    /// # Errors
+    /// As [`Cluster::up`].
+    pub fn up_until(options: Options, health: Health) -> Result<Self> {
+        ensure!(
+            rustix::process::geteuid().is_root(),
+            "a cluster needs root, to make a network namespace; run this command as root"
+        );
+        let tools = control_plane::Tools::ensure_built(options.kubernetes)?;
+        let layout = Layout::new(&options.name);
+        clear_leftovers(&layout)?;
+        layout.create()?;
+        let cluster = Self::start(layout.clone(), options, tools, health);
+        if cluster.is_err() {
+            layout.stop_processes()?;
+        }
+        cluster
+    }
+
+    fn start(
+        layout: Layout,
+        options: Options,
+        tools: control_plane::Tools,
+        health: Health,
+    ) -> Result<Self> {
+        fs::write(layout.options(), serde_json::to_vec_pretty(&options)?)?;
+        fs::write(layout.encryption(), &options.encryption)?;
+        control_plane::write_files(&layout)?;
+        let namespace = Namespace::create(&layout)?;
+        network::configure(&namespace)?;
+        let cluster = Self {
+            layout,
+            options,
+            namespace,
+            tools,
+        };
+        progress::step(&format!("cluster {}: etcd", cluster.name()), || {
+            cluster.start_member(&cluster.etcd())?;
+            cluster.wait_for(ETCD, || cluster.etcd_health())
+        })?;
+        cluster.start_api_server(health)?;
+        Ok(cluster)
+    }
+
+    /// Opens a cluster that another process started.
+    ///
+    /// # Errors
+    /// Fails when no cluster of that name runs.
+    pub fn open(name: &Name) -> Result<Self> {
+        let layout = Layout::new(name);
+        let bytes = fs::read(layout.options()).with_context(|| {
+            format!("no cluster named {name}; start it with `cargo xtask cluster up`")
+        })?;
+        let options: Options = serde_json::from_slice(&bytes)?;
+        let namespace = Namespace::open(&layout)?;
+        let tools = control_plane::Tools::ensure_built(options.kubernetes)?;
+        Ok(Self {
+            layout,
+            options,
+            namespace,
+            tools,
+        })
+    }
+
+    /// Ends every process of the cluster and removes its folder.
+    ///
+    /// # Errors
+    /// Fails when a process or file cannot be removed.
+    pub fn down(self) -> Result<()> {
+        down(&self.options.name)
+    }
+
+    /// Returns the cluster's name.
+    pub fn name(&self) -> &Name {
+        &self.options.name
+    }
+
+    /// Returns where the cluster's files are.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Returns the namespace in which the members run.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Starts a process that belongs to the cluster and ends with it.
+    ///
+    /// # Errors
+    /// Fails when one of that name runs already or the program cannot be started.
+    pub fn start_member(&self, member: &Member) -> Result<Process> {
+        member.start(&self.layout, &self.namespace)
+    }
+
+    /// Ends one process of the cluster; does nothing when it is gone already.
+    ///
+    /// # Errors
+    /// Fails when the process outlives SIGKILL.
+    pub fn stop_member(&self, name: &str) -> Result<()> {
+        self.layout.stop_process(name)
+    }
+
+    /// Ends the API server and starts it anew with the same flags.
+    ///
+    /// # Errors
+    /// Fails when it is not as healthy as asked for in time.
+    pub fn restart_api_server(&self, health: Health) -> Result<()> {
+        self.stop_member(API_SERVER)?;
+        self.start_api_server(health)
+    }
+
+    /// Replaces the encryption configuration in one step. A running API server reads it within a minute.
+    ///
+    /// # Errors
+    /// Fails when the file cannot be written.
+    pub fn replace_encryption(&self, text: &str) -> Result<()> {
+        let next = self.layout.encryption().with_extension("next");
+        fs::write(&next, text)?;
+        fs::rename(&next, self.layout.encryption())?;
+        Ok(())
+    }
+
+    fn start_api_server(&self, health: Health) -> Result<()> {
+        let version = self.options.kubernetes.module().version()?;
+        progress::step(
+            &format!("cluster {}: kube-apiserver {version}", self.name()),
+            || {
+                self.start_member(&self.api_server())?;
+                self.wait_for(API_SERVER, || self.get(health.path()).map(drop))
+            },
+        )
+    }
+
+    fn etcd(&self) -> Member {
+        control_plane::etcd(&self.layout, &self.tools)
+    }
+
+    fn api_server(&self) -> Member {
+        control_plane::api_server(&self.layout, &self.tools)
+    }
+
+    fn wait_for(&self, member: &str, check: impl Fn() -> Result<()>) -> Result<()> {
+        member::wait_until_well(&self.layout, member, START_LIMIT, check)
+    }
+}
+
+/// Ends a cluster by its name. A cluster that is not there is fine: the wish is fulfilled.
+///
+/// # Errors
+/// Fails when a process or file cannot be removed.
+pub fn down(name: &Name) -> Result<()> {
+    let layout = Layout::new(name);
+    if !layout.root().exists() {
+        return Ok(());
+    }
+    layout.stop_processes()?;
+    layout.remove()
+}
+
+/// Returns the names of all clusters of this user, running or left behind.
+///
+/// # Errors
+/// Fails when the folder of clusters cannot be read.
+pub fn names() -> Result<Vec<Name>> {
+    layout::names()
+}
+
+/// Removes what a crashed start left, and refuses when the cluster is alive.
+fn clear_leftovers(layout: &Layout) -> Result<()> {
+    if !layout.root().exists() {
+        return Ok(());
+    }
+    if let Some(name) = layout.living_process()? {
+        bail!(
+            "a cluster runs in {} ({name} is alive); end it with `cargo xtask cluster down --name {}`",
+            layout.root().display(),
+            layout.name()
+        );
+    }
+    layout.remove()
+}
+
+/// Builds what a cluster of this release needs, so that starting one later takes seconds.
+///
+/// # Errors
+/// Fails when a build fails.
+pub fn prepare(release: Release) -> Result<()> {
+    tools::ensure_built(Module::Etcd)?;
+    tools::ensure_built(Module::Kubernetes)?;
+    tools::ensure_built(release.module()).map(drop)
+}

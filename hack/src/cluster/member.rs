@@ -1,0 +1,107 @@
+//! A process of a cluster: what to run, where its output goes, and how to wait until it is well.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::layout::Layout;
+use super::namespace::Namespace;
+use super::process::Process;
+
+/// How many last lines of a log an error shows.
+const SHOWN_LINES: usize = 15;
+
+/// A process that runs inside a cluster's namespaces.
+#[derive(Clone, Debug)]
+pub struct Member {
+    name: String,
+    program: OsString,
+    arguments: Vec<OsString>,
+}
+
+impl Member {
+    /// Returns a member without arguments. The name is also that of its log.
+    pub fn new(name: &str, program: impl AsRef<OsStr>) -> Self {
+        Self {
+            name: name.to_owned(),
+            program: program.as_ref().to_owned(),
+            arguments: Vec::new(),
+        }
+    }
+
+    /// Adds `--<name>=<value>`.
+    #[must_use]
+    pub fn flag(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        let mut flag = OsString::from(format!("--{name}="));
+        flag.push(value);
+        self.arguments.push(flag);
+        self
+    }
+
+    pub(super) fn start(&self, layout: &Layout, namespace: &Namespace) -> Result<Process> {
+        if let Some(process) = layout.process(&self.name)? {
+            bail!("{} runs already, as process {}", self.name, process.id());
+        }
+        // Logs are appended to, so that those before a restart are kept.
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(layout.log(&self.name))?;
+        let mut command = namespace.member_command("setsid");
+        command.arg(&self.program).args(&self.arguments);
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let process = Process::spawn(&mut command)?;
+        layout.record_process(&self.name, process)?;
+        Ok(process)
+    }
+}
+
+/// Waits until the check succeeds. Ends early when the member ends.
+pub(super) fn wait_until_well(
+    layout: &Layout,
+    member: &str,
+    limit: Duration,
+    check: impl Fn() -> Result<()>,
+) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let Err(error) = check() else { return Ok(()) };
+        let log = layout.log(member);
+        ensure!(
+            layout.process(member)?.is_some(),
+            "{member} ended; the last lines of {}:\n{}",
+            log.display(),
+            last_lines(&log, SHOWN_LINES)
+        );
+        if start.elapsed() > limit {
+            return Err(error).with_context(|| {
+                let lines = last_lines(&log, SHOWN_LINES);
+                format!(
+                    "{member} is not well after {limit:?}; the last lines of {}:\n{lines}",
+                    log.display()
+                )
+            });
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Returns the end of a log, indented.
+pub(crate) fn last_lines(log: &Path, count: usize) -> String {
+    let bytes = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    let start = lines.len().saturating_sub(count);
+    lines[start..]
+        .iter()
+        .map(|line| format!("  {line}\n"))
+        .collect()
+}

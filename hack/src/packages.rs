@@ -1,0 +1,107 @@
+//! Debian packages that the tests need. They are installed when we are root; otherwise the exact command is
+//! printed, because a developer tool should not ask for a password.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail, ensure};
+
+use crate::progress;
+
+/// A package, and a file that shows it is installed.
+struct Package {
+    name: &'static str,
+    probe: &'static [&'static str],
+}
+
+const PACKAGES: &[Package] = &[
+    // The token of tests and of the default installation.
+    Package {
+        name: "softhsm2",
+        probe: &["/usr/bin/softhsm2-util"],
+    },
+    // Sets up the network of a cluster's namespace.
+    Package {
+        name: "iproute2",
+        probe: &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"],
+    },
+    // `unshare`, `nsenter` and `setsid`.
+    Package {
+        name: "util-linux",
+        probe: &["/usr/bin/nsenter"],
+    },
+    // Shows that an acknowledged write was synced before.
+    Package {
+        name: "strace",
+        probe: &["/usr/bin/strace"],
+    },
+    // Runs the independent decoder of the message format.
+    Package {
+        name: "python3",
+        probe: &["/usr/bin/python3"],
+    },
+    // The decoder's AES, which shares no code with ours.
+    Package {
+        name: "python3-cryptography",
+        probe: &["/usr/lib/python3/dist-packages/cryptography"],
+    },
+];
+
+impl Package {
+    fn is_installed(&self) -> bool {
+        self.probe.iter().any(|path| Path::new(path).exists())
+    }
+}
+
+/// Makes sure that every package is there.
+pub fn ensure_installed() -> Result<()> {
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|package| !package.is_installed())
+        .map(|p| p.name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !rustix::process::getuid().is_root() {
+        bail!(
+            "missing Debian packages; run this and try again:\n  \
+             sudo apt-get install --no-install-recommends --yes {list}"
+        );
+    }
+    progress::step(&format!("installing Debian packages: {list}"), || {
+        install(&missing)
+    })
+}
+
+/// Installs from the lists at hand first, and fetches new lists only when that fails.
+fn install(names: &[&str]) -> Result<()> {
+    if apt(&install_arguments(names))? {
+        return Ok(());
+    }
+    ensure!(
+        apt(&["update"])?,
+        "`apt-get update` failed; its output is above"
+    );
+    ensure!(
+        apt(&install_arguments(names))?,
+        "`apt-get install` failed; its output is above"
+    );
+    Ok(())
+}
+
+fn install_arguments<'a>(names: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["install", "--no-install-recommends", "--yes"];
+    arguments.extend(names);
+    arguments
+}
+
+fn apt(arguments: &[&str]) -> Result<bool> {
+    let status = Command::new("apt-get")
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdout(std::io::stderr())
+        .status()?;
+    Ok(status.success())
+}
