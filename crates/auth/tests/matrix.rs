@@ -1,0 +1,115 @@
+//! Prints caller × action × resource from the policy of a small installation and compares it with `matrix.txt`.
+//!
+//! A change of `matrix.txt` is a change of who may do what: `UPDATE_EXPECT=1 cargo test -p strongroom-auth` writes it.
+
+use std::fmt::Write;
+
+use expect_test::expect_file;
+use strongroom_auth::{Binding, Policy, Role};
+use strongroom_core::{
+    ActionKind, Caller, CertificateIdentity, Decide, Decision, Job, KeyId, Question, Resource,
+    RingId, RingKind, RingRef,
+};
+
+const SYSTEM: RingRef = RingRef {
+    id: RingId::from_bytes([0; 16]),
+    kind: RingKind::System,
+};
+const BOUND: RingRef = RingRef {
+    id: RingId::from_bytes([1; 16]),
+    kind: RingKind::Application,
+};
+const OTHER: RingRef = RingRef {
+    id: RingId::from_bytes([2; 16]),
+    kind: RingKind::Application,
+};
+
+fn callers() -> [(&'static str, Caller); 9] {
+    let certificate = |name: &str| {
+        Caller::Certificate(CertificateIdentity {
+            name: name.to_owned(),
+            serial: "01".to_owned(),
+        })
+    };
+    [
+        ("administrator", certificate("administrator")),
+        ("encrypter", certificate("encrypter")),
+        ("decrypter", certificate("decrypter")),
+        ("both", certificate("both")),
+        ("stranger", certificate("stranger")),
+        ("kms-socket", Caller::KmsSocket { uid: 64_201 }),
+        ("admin-socket", Caller::AdminSocket { uid: 64_200 }),
+        (Job::Initialize.as_str(), Caller::System(Job::Initialize)),
+        (Job::Anchor.as_str(), Caller::System(Job::Anchor)),
+    ]
+}
+
+fn resources() -> [(&'static str, Resource); 7] {
+    let key = |ring| Resource::Key {
+        ring,
+        key: KeyId::from_bytes([7; 16]),
+    };
+    [
+        ("instance", Resource::Instance),
+        ("system ring", Resource::Ring(SYSTEM)),
+        ("bound ring", Resource::Ring(BOUND)),
+        ("other ring", Resource::Ring(OTHER)),
+        ("system key", key(SYSTEM)),
+        ("bound key", key(BOUND)),
+        ("other key", key(OTHER)),
+    ]
+}
+
+/// Encrypter, decrypter and one that is both, on the bound ring. One more tries the system ring.
+fn policy() -> Policy {
+    let bind = |role, certificate: &str, ring: RingRef| Binding {
+        role,
+        certificate: certificate.to_owned(),
+        ring: ring.id,
+    };
+    let bindings = [
+        bind(Role::KeyEncrypter, "encrypter", BOUND),
+        bind(Role::KeyDecrypter, "decrypter", BOUND),
+        bind(Role::KeyEncrypter, "both", BOUND),
+        bind(Role::KeyDecrypter, "both", BOUND),
+        bind(Role::KeyEncrypter, "both", SYSTEM),
+        bind(Role::KeyDecrypter, "both", SYSTEM),
+    ];
+    Policy::new(&["administrator".to_owned()], &bindings).expect("the policy is valid")
+}
+
+fn matrix(policy: &Policy) -> String {
+    let mut table = format!("{:27}{:13}", "", "");
+    for (name, _) in callers() {
+        write!(table, " {name}").unwrap();
+    }
+    table.push('\n');
+    for action in ActionKind::ALL.iter().copied() {
+        for (resource_name, resource) in resources() {
+            write!(table, "{:27}{resource_name:13}", action.as_str()).unwrap();
+            for (name, caller) in callers() {
+                let question = Question {
+                    caller: &caller,
+                    action,
+                    resource: &resource,
+                };
+                let cell = match policy.decide(question) {
+                    Decision::Allow => "yes",
+                    Decision::Deny => "-",
+                };
+                write!(table, " {cell:width$}", width = name.len()).unwrap();
+            }
+            table.truncate(table.trim_end().len());
+            table.push('\n');
+        }
+    }
+    table
+}
+
+#[test]
+fn who_may_do_what_is_as_committed() {
+    let policy = policy();
+    let table = matrix(&policy);
+    expect_file!["matrix.txt"].assert_eq(&table);
+    assert_eq!(matrix(&policy), table, "remembered decisions are the same");
+}
