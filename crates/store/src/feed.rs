@@ -216,3 +216,53 @@ impl Drop for Watcher {
         self.feed.lock().wakers.remove(&self.id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Entry, Key};
+
+    fn batch(revision: u64, bytes: usize) -> Batch {
+        let revision = Revision(revision);
+        let key = Key::new("a").unwrap();
+        let value = vec![0; bytes];
+        let entry = Entry {
+            key,
+            value,
+            created: revision,
+            modified: revision,
+        };
+        Batch {
+            revision,
+            events: vec![Event::Put(entry)],
+        }
+    }
+
+    #[tokio::test]
+    async fn history_is_bounded_by_bytes_as_well_as_by_revisions() {
+        let feed = Feed::new(Revision(0), usize::MAX);
+        for revision in 1..=3 {
+            feed.publish(batch(revision, MAX_HISTORY_BYTES / 2));
+        }
+        let end = feed.watch("", Revision(0)).next().await;
+        assert_eq!(
+            end,
+            Some(Err(WatchEnd::Compacted {
+                through: Revision(2)
+            }))
+        );
+        let next = feed.watch("", Revision(2)).next().await;
+        assert_eq!(next.unwrap().unwrap().revision, Revision(3));
+    }
+
+    #[tokio::test]
+    async fn watcher_of_a_quiet_prefix_is_not_left_behind() {
+        let feed = Feed::new(Revision(0), 2);
+        let mut quiet = feed.watch("b", Revision(0));
+        for revision in 1..=5 {
+            feed.publish(batch(revision, 1));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(Pin::new(&mut quiet).poll_next(&mut context).is_pending());
+        }
+    }
+}

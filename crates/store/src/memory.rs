@@ -179,3 +179,78 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::WatchEnd;
+
+    async fn put(store: &MemoryStore, value: &str) -> Outcome {
+        let key = Key::new("a").unwrap();
+        let transaction = Transaction::builder().put(key, value).build().unwrap();
+        store.commit(transaction).await.unwrap()
+    }
+
+    fn is_silent(watch: &mut WatchStream) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        pin!(watch.next()).poll(&mut context).is_pending()
+    }
+
+    #[tokio::test]
+    async fn held_watches_are_late_while_reads_are_not() {
+        let store = MemoryStore::new();
+        let mut watch = store.watch("", Revision(0)).await.unwrap();
+        let _ = put(&store, "1").await;
+        store.hold_watches();
+        let _ = put(&store, "2").await;
+        assert_eq!(store.head().await, Ok(Revision(2)));
+        assert_eq!(watch.next().await.unwrap().unwrap().revision, Revision(1));
+        assert!(is_silent(&mut watch));
+
+        store.release_watches();
+        assert_eq!(watch.next().await.unwrap().unwrap().revision, Revision(2));
+        assert!(is_silent(&mut watch));
+    }
+
+    #[tokio::test]
+    async fn lost_watches_end_and_new_ones_do_not() {
+        let store = MemoryStore::new();
+        let mut lost = store.watch("", Revision(0)).await.unwrap();
+        store.lose_watches();
+        let _ = put(&store, "1").await;
+        assert_eq!(lost.next().await, Some(Err(WatchEnd::Lost)));
+        assert_eq!(lost.next().await, None);
+        let mut watch = store.watch("", Revision(0)).await.unwrap();
+        assert!(watch.next().await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn compaction_ends_watches_that_are_behind() {
+        let store = MemoryStore::new();
+        let mut behind = store.watch("", Revision(0)).await.unwrap();
+        let _ = put(&store, "1").await;
+        store.compact();
+        let through = Revision(1);
+        assert_eq!(
+            behind.next().await,
+            Some(Err(WatchEnd::Compacted { through }))
+        );
+        let mut watch = store.watch("", through).await.unwrap();
+        assert!(is_silent(&mut watch));
+    }
+
+    #[tokio::test]
+    async fn unknown_outcome_is_applied_or_dropped_as_asked() {
+        let store = MemoryStore::new();
+        store.make_next_commit_unknown(UnknownCommit::Dropped);
+        store.make_next_commit_unknown(UnknownCommit::Applied);
+        assert_eq!(put(&store, "1").await, Outcome::Unknown);
+        assert_eq!(store.head().await, Ok(Revision(0)));
+        assert_eq!(put(&store, "2").await, Outcome::Unknown);
+        assert_eq!(store.head().await, Ok(Revision(1)));
+        assert_eq!(put(&store, "3").await, Outcome::Committed(Revision(2)));
+    }
+}

@@ -7,6 +7,8 @@
 mod create;
 mod database;
 mod file;
+mod filesystem;
+mod header;
 mod open;
 mod schema;
 mod writer;
@@ -20,7 +22,8 @@ use async_trait::async_trait;
 use tokio::sync::{Semaphore, oneshot};
 
 pub use create::CreateError;
-pub use file::{FileError, Filesystem};
+pub use file::FileError;
+pub use filesystem::Filesystem;
 pub use open::OpenError;
 
 use crate::feed::{DEFAULT_HISTORY, Feed};
@@ -38,6 +41,10 @@ pub struct Options {
 
     /// How many revisions are kept for watches that are behind.
     pub watch_history: usize,
+
+    /// The size of the write-ahead log, as estimated, at which it is moved into the database without waiting for an idle
+    /// moment.
+    pub max_log_bytes: usize,
 }
 
 impl Default for Options {
@@ -45,6 +52,7 @@ impl Default for Options {
         Self {
             danger_allow_ephemeral: false,
             watch_history: DEFAULT_HISTORY,
+            max_log_bytes: 64 * 1024 * 1024,
         }
     }
 }
@@ -76,7 +84,13 @@ impl SqliteStore {
         let feed = Feed::new(database.head(), options.watch_history);
         let ended = Arc::new(OnceLock::new());
         let (requests, queue) = mpsc::channel();
-        let writer = Writer::new(database, queue, Arc::clone(&feed), Arc::clone(&ended));
+        let writer = Writer::new(
+            database,
+            queue,
+            Arc::clone(&feed),
+            Arc::clone(&ended),
+            options.max_log_bytes,
+        );
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run())

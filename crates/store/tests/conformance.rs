@@ -13,6 +13,7 @@ fn options() -> Options {
     Options {
         danger_allow_ephemeral: true,
         watch_history: WATCH_HISTORY,
+        ..Options::default()
     }
 }
 

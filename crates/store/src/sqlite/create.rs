@@ -2,15 +2,16 @@
 //!
 //! A crash on the way leaves only the working file, which the next attempt takes over.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{CWD, OFlags, RenameFlags};
+use rustix::io::Errno;
 
-use super::file::{self, FileError, Place};
+use super::file::{self, FileError, Lock, Place};
 use super::{Options, schema};
 
 /// Why a store was not made. Nothing that was there before was changed.
@@ -60,12 +61,12 @@ pub(super) fn create(path: &Path, options: &Options) -> Result<(), CreateError> 
         source,
     };
 
-    let file = claim(&work)?;
+    let lock = claim(&work)?;
     fill(&work.path).map_err(|source| CreateError::Engine {
         path: work.path.clone(),
         source,
     })?;
-    file.sync_all().map_err(write_error)?;
+    lock.file().sync_all().map_err(write_error)?;
     publish(&work, &place)?;
     place.sync_directory().map_err(write_error)
 }
@@ -82,7 +83,7 @@ fn check_nothing_there(place: &Place) -> Result<(), CreateError> {
 }
 
 /// Takes the working file for this process and empties it.
-fn claim(work: &Place) -> Result<File, CreateError> {
+fn claim(work: &Place) -> Result<Lock, CreateError> {
     let write_error = |source| CreateError::Write {
         path: work.path.clone(),
         source,
@@ -96,20 +97,20 @@ fn claim(work: &Place) -> Result<File, CreateError> {
         .custom_flags((OFlags::NOFOLLOW | OFlags::CLOEXEC).bits() as i32)
         .open(&work.path)
         .map_err(write_error)?;
-    file::exclude_others(&file, work)?;
+    let lock = Lock::take(file, work)?;
     // Another process may have finished, and renamed this very file into a store, before we had the lock.
-    if !file::is_at(&file, &work.path).map_err(write_error)? {
+    if !file::is_at(lock.file(), &work.path).map_err(write_error)? {
         return Err(FileError::InUse {
             path: work.path.clone(),
         }
         .into());
     }
-    file.set_len(0).map_err(write_error)?;
-    file::restrict(&file, work)?;
+    lock.file().set_len(0).map_err(write_error)?;
+    file::restrict(&work.path).map_err(write_error)?;
     for suffix in ["-wal", "-journal", "-shm"] {
         remove_if_there(&work.beside(suffix)).map_err(write_error)?;
     }
-    Ok(file)
+    Ok(lock)
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
@@ -119,7 +120,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes an empty store. Closing moves all of it out of the log, which SQLite then removes.
+/// Writes an empty store and moves all of it out of the log, which SQLite then removes.
 fn fill(path: &Path) -> rusqlite::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -128,20 +129,26 @@ fn fill(path: &Path) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
     schema::create(&connection)?;
+    // Closing would do the same, but keep an error to itself.
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     connection.close().map_err(|(_, error)| error)
 }
 
 fn publish(work: &Place, place: &Place) -> Result<(), CreateError> {
+    let write_error = |source| CreateError::Write {
+        path: work.path.clone(),
+        source,
+    };
     let renamed =
         rustix::fs::renameat_with(CWD, &work.path, CWD, &place.path, RenameFlags::NOREPLACE);
     match renamed {
         Ok(()) => Ok(()),
-        Err(rustix::io::Errno::EXIST) => Err(CreateError::Exists {
-            path: place.path.clone(),
-        }),
-        Err(error) => Err(CreateError::Write {
-            path: work.path.clone(),
-            source: error.into(),
-        }),
+        Err(Errno::EXIST) => {
+            remove_if_there(&work.path).map_err(write_error)?;
+            Err(CreateError::Exists {
+                path: place.path.clone(),
+            })
+        }
+        Err(error) => Err(write_error(error.into())),
     }
 }

@@ -3,10 +3,10 @@
 //! Each transaction of a batch sees those before it and has its own revision. No savepoints are needed: compares are
 //! evaluated before the first change, and an error of the engine fails the whole batch.
 
-use std::fs::File;
-
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
 
+use super::file::Lock;
 use crate::{Batch, Entry, Event, Key, Op, Outcome, Revision, Snapshot, Transaction};
 
 /// What became of one transaction of a batch, and what watchers are told.
@@ -32,12 +32,12 @@ pub(super) enum BatchError {
 pub(super) struct Database {
     // Before the lock, so that it is dropped first.
     connection: Connection,
-    _lock: File,
+    _lock: Lock,
     head: Revision,
 }
 
 impl Database {
-    pub(super) fn new(connection: Connection, lock: File) -> rusqlite::Result<Self> {
+    pub(super) fn new(connection: Connection, lock: Lock) -> rusqlite::Result<Self> {
         let head = read_head(&connection)?;
         Ok(Self {
             connection,
@@ -100,10 +100,14 @@ impl Database {
             .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
     }
 
-    /// Moves the log into the database, empties it and lets the file go.
+    /// Moves the log into the database and lets the file go, alone in its directory.
+    ///
+    /// The checkpoint comes first, because closing does one too but keeps its errors to itself.
     pub(super) fn close(self) -> rusqlite::Result<()> {
         self.connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        self.connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         self.connection.close().map_err(|(_, error)| error)
     }
 

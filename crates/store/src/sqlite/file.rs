@@ -1,40 +1,20 @@
-//! The file around the database: where it may live, who owns it, and what its header says before SQLite touches it.
-//!
-//! SQLite creates, repairs and rolls back as it opens; a store must be refused before any of that happens.
+//! The file around the database: where it may live, who owns it, and what may lie beside it.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::{FlockOperation, OFlags, StatFs};
 use rustix::io::Errno;
 
 use super::Options;
-use super::schema::{APPLICATION_ID, FORMAT, PAGE_BYTES};
+use super::filesystem::{Filesystem, unfit};
+use super::schema::FORMAT;
 
 /// Owner only: the records are sealed, the names in their keys are not.
 const MODE: u32 = 0o600;
-
-/// A kind of file system on which a store is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Filesystem {
-    /// Its locks and syncs depend on a server: never accepted.
-    Network(&'static str),
-    /// It may vanish with the container or the machine's memory: accepted only by an explicit option.
-    Ephemeral(&'static str),
-}
-
-impl fmt::Display for Filesystem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Network(name) => write!(f, "{name}, a network file system"),
-            Self::Ephemeral(name) => write!(f, "{name}, which may not outlive the container"),
-        }
-    }
-}
 
 /// Why a file, or the place of a file to be made, is refused. Nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -174,16 +154,19 @@ impl Place {
             path: directory.join(name),
             directory,
         };
-        let kind = rustix::fs::statfs(&place.directory)
-            .map_err(|e| unusable(e.into()))?
-            .f_type;
-        match filesystem(kind) {
-            Some(Filesystem::Ephemeral(_)) if options.danger_allow_ephemeral => Ok(place),
+        let directory = rustix::fs::statfs(&place.directory);
+        place.check_filesystem(&directory.map_err(|error| unusable(error.into()))?, options)?;
+        Ok(place)
+    }
+
+    fn check_filesystem(&self, found: &StatFs, options: &Options) -> Result<(), FileError> {
+        match unfit(found.f_type) {
+            Some(Filesystem::Ephemeral(_)) if options.danger_allow_ephemeral => Ok(()),
             Some(filesystem) => Err(FileError::Filesystem {
-                path: place.path,
+                path: self.path.clone(),
                 filesystem,
             }),
-            None => Ok(place),
+            None => Ok(()),
         }
     }
 
@@ -204,7 +187,7 @@ impl Place {
         fs::metadata(self.beside("-wal")).is_ok_and(|wal| wal.len() > 0)
     }
 
-    fn fail(&self, source: impl Into<io::Error>) -> FileError {
+    pub(super) fn fail(&self, source: impl Into<io::Error>) -> FileError {
         FileError::Open {
             path: self.path.clone(),
             source: source.into(),
@@ -212,37 +195,40 @@ impl Place {
     }
 }
 
-/// Recognizes file systems by the numbers of statfs(2).
-fn filesystem(kind: rustix::fs::FsWord) -> Option<Filesystem> {
-    use Filesystem::{Ephemeral, Network};
-    // The number has 32 bits on every architecture; some sign-extend it.
-    let found = match kind as u32 {
-        0x6969 => Network("NFS"),
-        0x517B | 0xFE53_4D42 | 0xFF53_4D42 => Network("SMB"),
-        0x0102_1997 => Network("9P"),
-        0x5346_414F | 0x6B41_4653 => Network("AFS"),
-        0x00C3_6400 => Network("Ceph"),
-        0x0BD0_0BD0 => Network("Lustre"),
-        0x0116_1970 => Network("GFS2"),
-        0x7461_636F => Network("OCFS2"),
-        0x4750_4653 => Network("GPFS"),
-        0x7375_7245 => Network("Coda"),
-        0x564C => Network("NCP"),
-        0x786F_4256 => Network("a VirtualBox shared folder"),
-        0x794C_7630 => Ephemeral("overlay"),
-        0x0102_1994 => Ephemeral("tmpfs"),
-        0x8584_58F6 => Ephemeral("ramfs"),
-        0x6573_5546 => Ephemeral("FUSE"),
-        _ => return None,
-    };
-    Some(found)
+/// The right to a file: other processes, and other parts of this one, are refused while it lives.
+///
+/// Closing any descriptor of a file drops the POSIX locks that SQLite itself takes in this process, so this must outlive
+/// the connection.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Lock {
+    /// Takes the lock, or says that another has it.
+    pub(super) fn take(file: File, place: &Place) -> Result<Self, FileError> {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self(file)),
+            Err(Errno::WOULDBLOCK) => Err(FileError::InUse {
+                path: place.path.clone(),
+            }),
+            Err(error) => Err(place.fail(error)),
+        }
+    }
+
+    /// The file locked.
+    pub(super) fn file(&self) -> &File {
+        &self.0
+    }
 }
 
-/// Opens and locks the file without changing it. The lock lives as long as the returned file.
-///
-/// Closing any descriptor of the file drops the POSIX locks that SQLite itself takes in this process, so this one must
-/// outlive the connection; `flock` belongs to the descriptor and excludes other owners in this process too.
-pub(super) fn lock(place: &Place) -> Result<File, FileError> {
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would leave it locked as long as a process that was just forked has not run its program.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+/// Opens and locks the file without changing it.
+pub(super) fn lock(place: &Place, options: &Options) -> Result<Lock, FileError> {
     let path = || place.path.clone();
     let opened = OpenOptions::new()
         .read(true)
@@ -261,42 +247,34 @@ pub(super) fn lock(place: &Place) -> Result<File, FileError> {
     {
         return Err(FileError::NotAFile { path: path() });
     }
-    exclude_others(&file, place)?;
-    Ok(file)
-}
-
-/// Takes the lock or says who cannot have it.
-pub(super) fn exclude_others(file: &File, place: &Place) -> Result<(), FileError> {
-    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(()),
-        Err(Errno::WOULDBLOCK) => Err(FileError::InUse {
-            path: place.path.clone(),
-        }),
-        Err(error) => Err(place.fail(error)),
-    }
+    // The file itself may be a mount of its own.
+    let found = rustix::fs::fstatfs(&file).map_err(|error| place.fail(error))?;
+    place.check_filesystem(&found, options)?;
+    Lock::take(file, place)
 }
 
 /// Whether this descriptor is still what the path names.
 pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let named = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        named => named?,
+    };
     let held = file.metadata()?;
-    let named = fs::symlink_metadata(path)?;
     Ok((held.dev(), held.ino()) == (named.dev(), named.ino()))
 }
 
 /// Takes the rights of group and others away: a kubelet that applies an `fsGroup` adds them at every mount.
-pub(super) fn restrict(file: &File, place: &Place) -> Result<(), FileError> {
-    let mode = file
-        .metadata()
-        .map_err(|error| place.fail(error))?
-        .permissions()
-        .mode()
-        & 0o7777;
+pub(super) fn restrict(path: &Path) -> io::Result<()> {
+    let mode = fs::symlink_metadata(path)?.permissions().mode() & 0o7777;
     if mode == MODE {
         return Ok(());
     }
-    tracing::warn!(path = ?place.path, mode = format!("{mode:04o}"), "store file was readable by others");
-    file.set_permissions(fs::Permissions::from_mode(MODE))
-        .map_err(|error| place.fail(error))
+    tracing::warn!(
+        ?path,
+        mode = format!("{mode:04o}"),
+        "others had rights on a file of the store"
+    );
+    fs::set_permissions(path, fs::Permissions::from_mode(MODE))
 }
 
 /// Refuses files that SQLite would roll back into the database.
@@ -306,91 +284,4 @@ pub(super) fn check_neighbours(place: &Place) -> Result<(), FileError> {
         return Err(FileError::Stray { path: journal });
     }
     Ok(())
-}
-
-/// Checks that the header is one that we wrote, of a version that we know, over a file that is all there.
-pub(super) fn check_header(file: &File, place: &Place) -> Result<(), FileError> {
-    let path = || place.path.clone();
-    let found = file.metadata().map_err(|error| place.fail(error))?.len();
-    let mut bytes = [0; 100];
-    match file.read_exact_at(&mut bytes, 0) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            return Err(FileError::NotADatabase { path: path() });
-        }
-        Err(error) => return Err(place.fail(error)),
-    }
-    let header = Header(bytes);
-    if !header.is_sqlite() {
-        return Err(FileError::NotADatabase { path: path() });
-    }
-    let application_id = header.number(68);
-    if application_id != APPLICATION_ID {
-        return Err(FileError::Foreign {
-            path: path(),
-            application_id,
-        });
-    }
-    if header.number(60) != FORMAT {
-        return Err(FileError::Format {
-            path: path(),
-            found: header.number(60),
-        });
-    }
-    if let Some(what) = header.change() {
-        return Err(FileError::Header { path: path(), what });
-    }
-    // A crash in a checkpoint leaves a short file behind a new header; the rest is then still in the log.
-    let expected = u64::from(header.number(28)) * u64::from(PAGE_BYTES);
-    if found < expected && !place.has_wal() {
-        return Err(FileError::Truncated {
-            path: path(),
-            found,
-            expected,
-        });
-    }
-    Ok(())
-}
-
-/// The first bytes of a database: <https://sqlite.org/fileformat2.html#the_database_header>.
-struct Header([u8; 100]);
-
-impl Header {
-    fn is_sqlite(&self) -> bool {
-        self.0.starts_with(b"SQLite format 3\0")
-    }
-
-    fn number(&self, at: usize) -> u32 {
-        let mut bytes = [0; 4];
-        bytes.copy_from_slice(&self.0[at..at + 4]);
-        u32::from_be_bytes(bytes)
-    }
-
-    /// What differs from the headers that we write.
-    fn change(&self) -> Option<&'static str> {
-        const WAL: [u8; 2] = [2, 2];
-        if self.0[18..20] != WAL {
-            return Some("it is not in write-ahead mode");
-        }
-        if u32::from(u16::from_be_bytes([self.0[16], self.0[17]])) != PAGE_BYTES {
-            return Some("its page size is another");
-        }
-        None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn network_file_systems_are_told_from_ephemeral_and_local_ones() {
-        assert_eq!(filesystem(0x6969), Some(Filesystem::Network("NFS")));
-        assert_eq!(filesystem(0xFF53_4D42), Some(Filesystem::Network("SMB")));
-        assert_eq!(
-            filesystem(0x794C_7630),
-            Some(Filesystem::Ephemeral("overlay"))
-        );
-        assert_eq!(filesystem(0xEF53), None);
-    }
 }

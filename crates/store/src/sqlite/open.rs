@@ -4,11 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::database::Database;
 use super::file::{self, FileError, Place};
-use super::{Options, schema};
+use super::{Options, header, schema};
 
 /// Why a store was not opened. Nothing was created or changed.
 #[derive(Debug, thiserror::Error)]
@@ -84,18 +84,17 @@ const SETTINGS: [(&str, &str); 10] = [
 
 pub(super) fn open(path: &Path, options: &Options) -> Result<Database, OpenError> {
     let place = Place::find(path, options)?;
-    let lock = file::lock(&place)?;
-    file::check_header(&lock, &place)?;
+    let lock = file::lock(&place, options)?;
+    header::check(lock.file(), &place)?;
     file::check_neighbours(&place)?;
 
-    let engine = |source| OpenError::Engine {
-        path: place.path.clone(),
-        source,
-    };
+    let engine = |source| engine_error(&place, source);
     let connection = connect(&place).map_err(engine)?;
     configure(&connection, &place)?;
     check_contents(&connection, &place)?;
-    file::restrict(&lock, &place)?;
+    for path in [place.path.clone(), place.beside("-wal")] {
+        file::restrict(&path).map_err(|error| place.fail(error))?;
+    }
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
         .map_err(engine)?;
@@ -114,10 +113,7 @@ fn connect(place: &Place) -> rusqlite::Result<Connection> {
 }
 
 fn configure(connection: &Connection, place: &Place) -> Result<(), OpenError> {
-    let engine = |source| OpenError::Engine {
-        path: place.path.clone(),
-        source,
-    };
+    let engine = |source| engine_error(place, source);
     for (setting, expected) in SETTINGS {
         connection
             .execute_batch(&format!("PRAGMA {setting} = {expected}"))
@@ -147,10 +143,7 @@ fn read_setting(connection: &Connection, setting: &str) -> rusqlite::Result<Stri
 
 fn check_contents(connection: &Connection, place: &Place) -> Result<(), OpenError> {
     let path = || place.path.clone();
-    let engine = |source| OpenError::Engine {
-        path: path(),
-        source,
-    };
+    let engine = |source| engine_error(place, source);
     let report: String = connection
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .map_err(engine)?;
@@ -164,4 +157,20 @@ fn check_contents(connection: &Connection, place: &Place) -> Result<(), OpenErro
         return Err(OpenError::Tables { path: path() });
     }
     Ok(())
+}
+
+/// Names what SQLite said by what it means for a store.
+fn engine_error(place: &Place, source: rusqlite::Error) -> OpenError {
+    let path = place.path.clone();
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => OpenError::Damaged {
+            path,
+            report: source.to_string(),
+        },
+        // Another program, such as the `sqlite3` shell, holds it without our lock.
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            FileError::InUse { path }.into()
+        }
+        _ => OpenError::Engine { path, source },
+    }
 }

@@ -25,9 +25,6 @@ const IDLE: Duration = Duration::from_millis(200);
 /// How long to wait before a checkpoint is tried again for which there was no space.
 const IDLE_FULL: Duration = Duration::from_secs(5);
 
-/// The size of the log, as estimated, at which it is moved without waiting for an idle moment.
-const MAX_LOG_BYTES: usize = 64 * 1024 * 1024;
-
 /// What a change adds to the log beside its value: leaf pages of the table, its index and the head.
 const LOG_BYTES_OF_A_CHANGE: usize = 4 * 4096;
 
@@ -61,6 +58,7 @@ pub(super) struct Writer {
     feed: Arc<Feed>,
     ended: Arc<OnceLock<StoreError>>,
     log_bytes: usize,
+    max_log_bytes: usize,
     idle: Duration,
 }
 
@@ -70,6 +68,7 @@ impl Writer {
         queue: Receiver<Request>,
         feed: Arc<Feed>,
         ended: Arc<OnceLock<StoreError>>,
+        max_log_bytes: usize,
     ) -> Self {
         let pending = VecDeque::new();
         // A log that an earlier process left is moved at the first idle moment.
@@ -80,6 +79,7 @@ impl Writer {
             feed,
             ended,
             log_bytes: 1,
+            max_log_bytes,
             idle: IDLE,
         }
     }
@@ -92,8 +92,7 @@ impl Writer {
                     self.commit(transaction, reply);
                 }
                 Next::Request(Request::Snapshot { prefix, reply }) => {
-                    let snapshot = self.database.snapshot(&prefix);
-                    answer(reply, self.checked(snapshot));
+                    answer(reply, self.read(|database| database.snapshot(&prefix)));
                 }
                 Next::Request(Request::CheckIntegrity { reply }) => {
                     answer(reply, self.check_integrity());
@@ -146,7 +145,7 @@ impl Writer {
                 }
             }
         }
-        if self.log_bytes > MAX_LOG_BYTES {
+        if self.log_bytes > self.max_log_bytes {
             self.checkpoint();
         }
     }
@@ -189,8 +188,7 @@ impl Writer {
     }
 
     fn check_integrity(&mut self) -> Result<(), StoreError> {
-        let report = self.database.integrity();
-        let report = self.checked(report)?;
+        let report = self.read(Database::integrity)?;
         if report == "ok" {
             Ok(())
         } else {
@@ -214,12 +212,15 @@ impl Writer {
         }
     }
 
-    /// Passes a result on; an error of the engine outside of a commit fails the store as well.
-    fn checked<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
+    /// Reads, unless the store has failed. An error of the engine fails it: a disk that cannot be read is no store.
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&Database) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
         if let Some(error) = self.ended.get() {
             return Err(error.clone());
         }
-        result.map_err(|error| self.fail(&error.to_string()))
+        read(&self.database).map_err(|error| self.fail(&error.to_string()))
     }
 
     fn has_failed(&self) -> bool {
@@ -236,19 +237,24 @@ impl Writer {
         error.clone()
     }
 
+    /// Lets the file go and refuses what is still waiting.
     fn close(self, closing: Option<Reply<()>>) {
-        let failed = self.ended.get().cloned();
-        let result = match failed {
-            Some(error) => Err(error),
-            None => self.database.close().map_err(|e| StoreError::Failed {
-                reason: e.to_string(),
-            }),
+        let Self {
+            database,
+            queue,
+            pending,
+            feed,
+            ended,
+            ..
+        } = self;
+        let result = match ended.get() {
+            Some(error) => Err(error.clone()),
+            None => database.close().map_err(|error| close_error(&error)),
         };
-        let ended = result.as_ref().err().cloned().unwrap_or(StoreError::Closed);
-        let ended = self.ended.get_or_init(|| ended);
-        self.feed.lose();
-        for request in self.pending.into_iter().chain(self.queue.try_iter()) {
-            request.refuse(ended);
+        let error = ended.get_or_init(|| StoreError::Closed);
+        feed.lose();
+        for request in pending.into_iter().chain(queue.try_iter()) {
+            request.refuse(error);
         }
         if let Some(reply) = closing {
             answer(reply, result);
@@ -287,6 +293,17 @@ fn answer<T>(reply: Reply<T>, result: Result<T, StoreError>) {
 
 fn log_bytes(transaction: &Transaction) -> usize {
     transaction.bytes() + transaction.ops().len() * LOG_BYTES_OF_A_CHANGE
+}
+
+/// What a failure to move the log at the end means: nothing is lost, the next start reads it.
+fn close_error(error: &rusqlite::Error) -> StoreError {
+    if is_full(error) {
+        StoreError::Full
+    } else {
+        StoreError::Failed {
+            reason: error.to_string(),
+        }
+    }
 }
 
 fn is_full(error: &rusqlite::Error) -> bool {
