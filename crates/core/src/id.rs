@@ -210,6 +210,17 @@ fn decimal(text: &str) -> Result<u32, ParseVersionError> {
     }
 }
 
+/// Where a KEK belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KekPlace {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The ring.
+    pub ring: RingId,
+    /// Which of the ring's KEKs.
+    pub generation: Generation,
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

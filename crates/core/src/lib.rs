@@ -15,8 +15,8 @@ pub use caller::{Caller, CertificateIdentity, Job};
 pub use clock::{Clock, UnixMillis};
 pub use context::{ContextError, EncryptionContext};
 pub use id::{
-    Generation, InstanceId, KeyId, ParseIdError, ParseVersionError, RingId, StoreEpoch, VersionId,
-    VersionNumber, ZeroError,
+    Generation, InstanceId, KekPlace, KeyId, ParseIdError, ParseVersionError, RingId, StoreEpoch,
+    VersionId, VersionNumber, ZeroError,
 };
 pub use key::{
     Activation, Algorithm, DESTROY_WINDOW_DEFAULT, DESTROY_WINDOW_MAX, DESTROY_WINDOW_MIN, KeyHead,

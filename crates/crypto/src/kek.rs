@@ -4,8 +4,7 @@
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use strongroom_core::{
-    EncryptionContext, Generation, InstanceId, KeyId, KeyUse, RingId, SecretBytes, StoreEpoch,
-    VersionId, VersionNumber,
+    EncryptionContext, KekPlace, KeyId, KeyUse, SecretBytes, StoreEpoch, VersionId, VersionNumber,
 };
 
 use crate::derive::{Label, derive_hmac_key, hmac};
@@ -13,43 +12,17 @@ use crate::locked::{FullError, KEY_LEN, LockedKey, LockedMemory};
 use crate::message::{self, Message, OpenError, Place, SealError};
 use crate::random;
 
-/// Where a KEK belongs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KekPlace {
-    /// The instance.
-    pub instance: InstanceId,
-    /// The ring.
-    pub ring: RingId,
-    /// Which of the ring's KEKs.
-    pub generation: Generation,
-}
-
-impl KekPlace {
-    fn to_bytes(self) -> [u8; 36] {
-        let Self {
-            instance,
-            ring,
-            generation,
-        } = self;
-        let mut bytes = [0; 36];
-        bytes[..16].copy_from_slice(instance.as_bytes());
-        bytes[16..32].copy_from_slice(ring.as_bytes());
-        bytes[32..].copy_from_slice(&generation.get().to_be_bytes());
-        bytes
-    }
-
-    /// The place of a message under this KEK. Generations are not counted per store epoch, so the epoch is 0.
-    pub(crate) fn message_place(self, key_use: KeyUse) -> Place {
-        let number = VersionNumber::new(self.generation.get()).expect("generations start at 1");
-        Place {
-            key_use,
-            key_id: KeyId::from_bytes(*self.ring.as_bytes()),
-            version: VersionId {
-                epoch: StoreEpoch::new(0),
-                number,
-            },
-        }
-    }
+fn place_bytes(place: KekPlace) -> [u8; 36] {
+    let KekPlace {
+        instance,
+        ring,
+        generation,
+    } = place;
+    let mut bytes = [0; 36];
+    bytes[..16].copy_from_slice(instance.as_bytes());
+    bytes[16..32].copy_from_slice(ring.as_bytes());
+    bytes[32..].copy_from_slice(&generation.get().to_be_bytes());
+    bytes
 }
 
 /// Shows whether a key was unwrapped as it was wrapped, at its place. An HMAC under a key derived from the wrapping key:
@@ -96,10 +69,7 @@ impl Kek {
         place: KekPlace,
         from_token: &[u8; KEY_LEN],
     ) -> Result<Self, FullError> {
-        let key = memory.key(|bytes| {
-            random::fill(bytes);
-            xor(bytes, from_token);
-        })?;
+        let key = memory.key(|bytes| fill_from_both(bytes, random::fill, from_token))?;
         Ok(Self { place, key })
     }
 
@@ -120,7 +90,7 @@ impl Kek {
 
     /// Computes the check value that its record holds.
     pub fn check_value(&self) -> CheckValue {
-        let place = self.place.to_bytes();
+        let place = place_bytes(self.place);
         let key = derive_hmac_key(&self.key, Label::KekCheck, KeyUse::Kcv, &[]);
         CheckValue::truncate(hmac(&key, &[&place]))
     }
@@ -133,7 +103,7 @@ impl Kek {
         context: &EncryptionContext,
         plaintext: &[u8],
     ) -> Result<Vec<u8>, SealError> {
-        let place = self.place.message_place(key_use);
+        let place = self.message_place(key_use);
         message::seal_verified_under(
             &self.key,
             &second.key,
@@ -164,10 +134,26 @@ impl Kek {
         bytes: &'a [u8],
     ) -> Result<Message<'a>, OpenError> {
         let message = Message::parse(bytes)?;
-        if *message.place() == self.place.message_place(key_use) {
+        if *message.place() == self.message_place(key_use) {
             Ok(message)
         } else {
             Err(OpenError)
+        }
+    }
+
+    /// The place of a message under this KEK. Generations are not counted per store epoch, so the epoch is 0.
+    pub(crate) fn message_place(&self, key_use: KeyUse) -> Place {
+        let KekPlace {
+            ring, generation, ..
+        } = self.place;
+        let number = VersionNumber::new(generation.get()).expect("generations start at 1");
+        Place {
+            key_use,
+            key_id: KeyId::from_bytes(*ring.as_bytes()),
+            version: VersionId {
+                epoch: StoreEpoch::new(0),
+                number,
+            },
         }
     }
 
@@ -181,14 +167,21 @@ impl Kek {
     }
 }
 
-fn xor(bytes: &mut [u8; KEY_LEN], other: &[u8; KEY_LEN]) {
-    for (byte, other) in bytes.iter_mut().zip(other) {
+fn fill_from_both(
+    bytes: &mut [u8; KEY_LEN],
+    ours: impl FnOnce(&mut [u8]),
+    from_token: &[u8; KEY_LEN],
+) {
+    ours(bytes);
+    for (byte, other) in bytes.iter_mut().zip(from_token) {
         *byte ^= other;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use strongroom_core::RingId;
+
     use super::*;
     use crate::testing;
 
@@ -196,24 +189,18 @@ mod tests {
         EncryptionContext::from_pairs([("what", "sentinel")]).unwrap()
     }
 
-    fn generated(from_token: [u8; KEY_LEN]) -> [u8; KEY_LEN] {
-        let place = testing::kek(1, [1; 32]).place();
-        Kek::generate(&testing::MEMORY, place, &from_token)
-            .unwrap()
-            .expose(|bytes| *bytes)
+    #[test]
+    fn both_sources_decide_a_new_kek() {
+        let mut bytes = [0; KEY_LEN];
+        fill_from_both(&mut bytes, |bytes| bytes.fill(0x0f), &[0x3c; KEY_LEN]);
+        assert_eq!(bytes, [0x33; KEY_LEN]);
     }
 
     #[test]
     fn the_token_alone_does_not_decide_a_new_kek() {
-        assert_ne!(generated([5; 32]), generated([5; 32]));
-        assert_ne!(generated([5; 32]), [5; 32]);
-    }
-
-    #[test]
-    fn the_token_adds_to_a_new_kek() {
-        let mut bytes = [0x0f; 32];
-        xor(&mut bytes, &[0xff; 32]);
-        assert_eq!(bytes, [0xf0; 32]);
+        let place = testing::kek(1, [1; KEY_LEN]).place();
+        let new = || Kek::generate(&testing::MEMORY, place, &[5; KEY_LEN]).unwrap();
+        assert_ne!(new().expose(|bytes| *bytes), new().expose(|bytes| *bytes));
     }
 
     #[test]

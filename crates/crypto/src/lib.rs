@@ -17,7 +17,7 @@ mod record_mac;
 mod testing;
 
 pub use digest::{DigestKey, Subject};
-pub use kek::{CheckValue, Kek, KekPlace};
+pub use kek::{CheckValue, Kek};
 pub use key_id::etcd_key_id;
 pub use locked::{
     FullError, KEY_LEN, LockedKey, LockedMemory, LockedMemoryKind, LockedMemorySize,
@@ -26,3 +26,5 @@ pub use locked::{
 pub use material::{Material, MaterialPlace, WrappedMaterial};
 pub use p256::{P256PublicKey, PublicKeyError, SignatureError};
 pub use record_mac::{RecordMac, RecordMacKey, RootSum};
+/// Where a [`Kek`] belongs.
+pub use strongroom_core::KekPlace;

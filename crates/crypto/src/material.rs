@@ -2,6 +2,8 @@
 //!
 //! In the store it lies wrapped under its ring's KEK, bound to everything that says what it is.
 
+use std::ptr;
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use strongroom_core::{
     Algorithm, EncryptionContext, KeyId, KeyUse, ProtectionLevel, Purpose, UnixMillis, VersionId,
@@ -140,6 +142,9 @@ pub enum WrapError {
 ///
 /// # Assumptions
 /// `second` was unwrapped by the token by itself.
+///
+/// # Panics
+/// When both are the same handle: then nothing would be verified.
 pub fn wrap_verified(
     memory: &LockedMemory,
     first: &Kek,
@@ -147,16 +152,30 @@ pub fn wrap_verified(
     place: &MaterialPlace,
     material: &Material,
 ) -> Result<WrappedMaterial, WrapError> {
+    assert!(
+        !ptr::eq(first, second),
+        "the second copy of a KEK is not the first"
+    );
     let wrapped = wrap(first, place, material)?;
-    let again = unwrap(memory, second, place, &wrapped).map_err(|error| match error {
+    verify_unwraps(memory, second, place, &wrapped, material)?;
+    Ok(wrapped)
+}
+
+fn verify_unwraps(
+    memory: &LockedMemory,
+    second: &Kek,
+    place: &MaterialPlace,
+    wrapped: &WrappedMaterial,
+    material: &Material,
+) -> Result<(), WrapError> {
+    let again = unwrap(memory, second, place, wrapped).map_err(|error| match error {
         UnwrapError::Refused => WrapError::Seal(SealError::Corrupted),
         UnwrapError::Full(full) => WrapError::Full(full),
     })?;
     let equal = material
         .0
         .expose(|one| again.0.expose(|other| verify_slices_are_equal(one, other)));
-    equal.map_err(|_| SealError::Corrupted)?;
-    Ok(wrapped)
+    Ok(equal.map_err(|_| SealError::Corrupted)?)
 }
 
 fn wrap(
@@ -165,7 +184,7 @@ fn wrap(
     material: &Material,
 ) -> Result<WrappedMaterial, SealError> {
     let canonical = place.canonical(kek);
-    let message_place = kek.place().message_place(KeyUse::Wrap);
+    let message_place = kek.message_place(KeyUse::Wrap);
     let message = material
         .0
         .expose(|bytes| message::seal_under(kek.key(), &message_place, &canonical, bytes))?;
@@ -210,10 +229,9 @@ fn check_value(kek: &Kek, canonical: &[u8], material: &Material) -> CheckValue {
 
 #[cfg(test)]
 mod tests {
-    use strongroom_core::{RingId, StoreEpoch, VersionNumber};
+    use strongroom_core::{KekPlace, RingId, StoreEpoch, VersionNumber};
 
     use super::*;
-    use crate::kek::KekPlace;
     use crate::testing::{self, MEMORY};
 
     fn place() -> MaterialPlace {
@@ -349,7 +367,7 @@ mod tests {
     #[test]
     fn a_message_of_another_use_is_no_wrapped_material() {
         let wrapped = wrapped(&testing::material([6; 32]));
-        let place_in_record = kek().place().message_place(KeyUse::Record);
+        let place_in_record = kek().message_place(KeyUse::Record);
         let canonical = place().canonical(&kek());
         let message =
             message::seal_under(kek().key(), &place_in_record, &canonical, &[6; 32]).unwrap();
@@ -366,7 +384,7 @@ mod tests {
         for plaintext in [&[6; 31][..], &[6; 33], &[]] {
             let message = message::seal_under(
                 kek().key(),
-                &kek().place().message_place(KeyUse::Wrap),
+                &kek().message_place(KeyUse::Wrap),
                 &place().canonical(&kek()),
                 plaintext,
             );
@@ -388,5 +406,22 @@ mod tests {
         let material = testing::material([6; 32]);
         let wrapped = wrap_verified(&MEMORY, &flipped, &kek(), &place(), &material);
         assert_eq!(wrapped.unwrap_err(), WrapError::Seal(SealError::Corrupted));
+    }
+
+    #[test]
+    fn what_unwraps_to_other_material_is_not_released() {
+        let material = testing::material([6; 32]);
+        let wrapped = wrapped(&material);
+        let verify = |material| verify_unwraps(&MEMORY, &kek(), &place(), &wrapped, material);
+        assert_eq!(verify(&material), Ok(()));
+        let other = testing::material([7; 32]);
+        assert_eq!(verify(&other), Err(WrapError::Seal(SealError::Corrupted)));
+    }
+
+    #[test]
+    #[should_panic = "the second copy of a KEK is not the first"]
+    fn one_copy_of_a_kek_does_not_verify_itself() {
+        let (kek, material) = (kek(), testing::material([6; 32]));
+        let _ = wrap_verified(&MEMORY, &kek, &kek, &place(), &material);
     }
 }

@@ -5,6 +5,8 @@
 
 mod format;
 
+use std::ptr;
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, RandomizedNonceKey, UnboundKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use strongroom_core::{EncryptionContext, KeyUse, SecretBytes};
@@ -50,6 +52,9 @@ pub fn seal(
 ///
 /// # Assumptions
 /// `second` was unwrapped from the store by itself; a copy of `first` would share its flipped bits.
+///
+/// # Panics
+/// When both are the same handle: then nothing would be verified.
 pub fn seal_verified(
     first: &Material,
     second: &Material,
@@ -117,11 +122,25 @@ pub(crate) fn seal_verified_under(
     canonical: &[u8],
     plaintext: &[u8],
 ) -> Result<Vec<u8>, SealError> {
+    // Two handles are two slots: keys in locked memory cannot be cloned.
+    assert!(
+        !ptr::eq(first, second),
+        "the second copy of a key is not the first"
+    );
     let bytes = seal_under(first, place, canonical, plaintext)?;
-    let opened = Message::parse(&bytes).and_then(|message| open_under(second, &message, canonical));
-    let opened = opened.map_err(|OpenError| SealError::Corrupted)?;
-    verify_slices_are_equal(opened.expose(), plaintext).map_err(|_| SealError::Corrupted)?;
+    verify_opens(second, &bytes, canonical, plaintext)?;
     Ok(bytes)
+}
+
+fn verify_opens(
+    second: &LockedKey,
+    bytes: &[u8],
+    canonical: &[u8],
+    plaintext: &[u8],
+) -> Result<(), SealError> {
+    let opened = Message::parse(bytes).and_then(|message| open_under(second, &message, canonical));
+    let opened = opened.map_err(|OpenError| SealError::Corrupted)?;
+    verify_slices_are_equal(opened.expose(), plaintext).map_err(|_| SealError::Corrupted)
 }
 
 pub(crate) fn open_under(
@@ -134,7 +153,7 @@ pub(crate) fn open_under(
     Ok(SecretBytes::new(plaintext))
 }
 
-/// Opens into a buffer of exactly the plaintext's length, which is wiped when that fails.
+/// Opens into a buffer of exactly the plaintext's length. When that fails nothing of the plaintext is left in it.
 pub(crate) fn open_into(
     key: &LockedKey,
     message: &Message<'_>,
@@ -151,6 +170,7 @@ pub(crate) fn open_into(
     LessSafeKey::new(key)
         .open_separate_gather(iv, aad, message.ciphertext(), message.tag(), plaintext)
         .map_err(|_| {
+            // The library leaves open what a failure leaves behind.
             plaintext.zeroize();
             OpenError
         })

@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
-use strongroom_core::{Generation, InstanceId, RingId};
+use strongroom_core::{Generation, InstanceId, KekPlace, RingId};
 
-use crate::kek::{Kek, KekPlace};
+use crate::kek::Kek;
 use crate::locked::{LockedKey, LockedMemory, LockedMemorySize};
 use crate::material::Material;
 use crate::record_mac::RecordMacKey;

@@ -167,18 +167,27 @@ fn every_failure_has_the_same_words() {
 }
 
 #[test]
-fn a_failed_opening_leaves_a_wiped_buffer() {
+fn only_known_forms_parse() {
+    let bytes = sealed(&testing::material([1; 32]), KeyUse::Api, b"plaintext");
+    for (offset, value) in [(0, b'X'), (3, b'2'), (4, 0), (4, 2), (5, 0), (5, 10)] {
+        let mut unknown = bytes.clone();
+        unknown[offset] = value;
+        assert!(Message::parse(&unknown).is_err(), "{value} at {offset}");
+    }
+    let mut version_zero = bytes;
+    version_zero[26..30].fill(0);
+    assert!(Message::parse(&version_zero).is_err());
+}
+
+#[test]
+fn what_opens_to_other_bytes_is_not_released() {
     let material = testing::material([1; 32]);
-    let mut bytes = sealed(&material, KeyUse::Api, b"plaintext");
-    *bytes.last_mut().unwrap() ^= 1;
-    let message = Message::parse(&bytes).unwrap();
-    let mut buffer = [0xaa; 9];
-    let canonical = context("a").canonical();
-    assert_eq!(
-        open_into(material.key(), &message, &canonical, &mut buffer),
-        Err(OpenError)
-    );
-    assert_eq!(buffer, [0; 9]);
+    let bytes = sealed(&material, KeyUse::Api, b"plaintext");
+    let verify = |plaintext: &[u8]| {
+        verify_opens(material.key(), &bytes, &context("a").canonical(), plaintext)
+    };
+    assert_eq!(verify(b"plaintext"), Ok(()));
+    assert_eq!(verify(b"plaintexT"), Err(SealError::Corrupted));
 }
 
 #[test]
@@ -215,4 +224,17 @@ fn a_verified_message_opens_with_either_copy() {
             Ok(b"plaintext".to_vec())
         );
     }
+}
+
+#[test]
+#[should_panic = "the second copy of a key is not the first"]
+fn one_copy_does_not_verify_itself() {
+    let material = testing::material([1; 32]);
+    let _ = seal_verified(
+        &material,
+        &material,
+        &place(KeyUse::Api),
+        &context("a"),
+        b"plaintext",
+    );
 }
