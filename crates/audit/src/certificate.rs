@@ -179,3 +179,90 @@ struct Line {
     certifier: String,
     signature: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::{
+        encoding::{AsDer, PublicKeyX509Der},
+        rand::SystemRandom,
+        signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
+    };
+
+    use super::*;
+
+    fn statement() -> Statement {
+        let origin = "strongroom.dev/000102030405060708090a0b0c0d0e0f/key-service-0";
+        Statement {
+            origin: origin.parse().unwrap(),
+            epoch: 7,
+            start: 4242,
+            previous: Hash([0x11; 32]),
+            public_key: [0x22; 32],
+        }
+    }
+
+    fn certificate() -> CheckpointCertificate {
+        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let spki: PublicKeyX509Der<'_> = key.public_key().as_der().unwrap();
+        let message = certificate_message(&statement());
+        let signature = key.sign(&SystemRandom::new(), &message).unwrap();
+        let (spki, signature) = (spki.as_ref().to_vec(), signature.as_ref().to_vec());
+        CheckpointCertificate::new(statement(), spki, signature).unwrap()
+    }
+
+    /// The example of `docs/design/20261122-audit.md`, which hsm-agent pins too.
+    #[test]
+    fn the_signed_bytes_are_those_of_the_design_note() {
+        let message = certificate_message(&statement());
+        let expected = [
+            "00000024",
+            "7374726f6e67726f6f6d2f636865636b706f696e742d63657274696669636174652f7631",
+            "00000010",
+            "000102030405060708090a0b0c0d0e0f",
+            "0000000d",
+            "6b65792d736572766963652d30",
+            "00000004",
+            "00000007",
+            "00000008",
+            "0000000000001092",
+            "00000020",
+            "1111111111111111111111111111111111111111111111111111111111111111",
+            "00000020",
+            "2222222222222222222222222222222222222222222222222222222222222222",
+        ];
+        assert_eq!(hex::encode(&message), expected.concat());
+        assert_eq!(
+            Hash::of(&message).to_string(),
+            "c79bdd1ab5273d3efcfe2d1ff399ba2f017f73a94f3715f9544875f0f8199acb"
+        );
+    }
+
+    #[test]
+    fn a_signature_over_another_statement_is_refused() {
+        let certificate = certificate();
+        let changes: [fn(&mut Statement); 5] = [
+            |s| s.origin = Origin::new([9; 16], "key-service-0").unwrap(),
+            |s| s.epoch += 1,
+            |s| s.start += 1,
+            |s| s.previous = Hash::ZERO,
+            |s| s.public_key = [0; 32],
+        ];
+        for change in changes {
+            let mut changed = certificate.clone();
+            change(&mut changed.statement);
+            assert_eq!(changed.verify(), Err(CertificateError::Signature));
+        }
+    }
+
+    #[test]
+    fn a_certificates_line_reads_back_and_has_one_spelling() {
+        let certificate = certificate();
+        let line = certificate.to_line();
+        assert_eq!(
+            CheckpointCertificate::parse_line(line.as_bytes()),
+            Some(certificate)
+        );
+        let spaced = line.replacen(':', ": ", 1);
+        assert_eq!(CheckpointCertificate::parse_line(spaced.as_bytes()), None);
+    }
+}

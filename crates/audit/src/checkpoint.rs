@@ -157,3 +157,61 @@ impl FromStr for Checkpoint {
         Self::parse(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made with another implementation (Python's `cryptography`) from the seed `07…07`.
+    const NOTE: &str = "\
+strongroom.dev/000102030405060708090a0b0c0d0e0f/key-service-0
+4242
+MzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzM=
+epoch 7
+seq 99
+store 4444444444444444444444444444444444444444444444444444444444444444
+previous 5555555555555555555555555555555555555555555555555555555555555555
+
+— strongroom.dev/000102030405060708090a0b0c0d0e0f/key-service-0 +zeCJzt1+mYmHRzbJ5TLRG8q0VqVfJ8hhXfC6qnOzdcWVP/2G0iOj99sf6M5r/R+/1/MFpyhDm3uo6Yb149LZpNyxAY=
+";
+
+    fn body() -> Body {
+        let origin = "strongroom.dev/000102030405060708090a0b0c0d0e0f/key-service-0";
+        Body {
+            origin: origin.parse().unwrap(),
+            size: 4242,
+            root: Hash([0x33; 32]),
+            epoch: 7,
+            seq: 99,
+            store: Hash([0x44; 32]),
+            previous: Hash([0x55; 32]),
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_is_the_note_that_another_implementation_makes() {
+        let key = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        let checkpoint = Checkpoint::sign(body(), &key);
+        assert_eq!(checkpoint.as_note(), NOTE);
+        assert_eq!(checkpoint.as_note().lines().count(), LINES);
+        assert_eq!(Checkpoint::parse(NOTE), Ok(checkpoint));
+    }
+
+    #[test]
+    fn other_spellings_and_other_notes_are_refused() {
+        for (from, to) in [
+            ("\n4242\n", "\n04242\n"),
+            ("seq 99", "seq +99"),
+            ("seq 99\n", ""),
+            ("epoch 7\nseq 99\n", "seq 99\nepoch 7\n"),
+            ("store 4", "store A"),
+            ("strongroom.dev/0", "example.org/0"),
+        ] {
+            let note = NOTE.replacen(from, to, 1);
+            assert_ne!(note, NOTE);
+            assert_eq!(Checkpoint::parse(&note), Err(CheckpointError::Body), "{to}");
+        }
+        let unsigned = NOTE.split("\u{2014}").next().unwrap();
+        assert_eq!(Checkpoint::parse(unsigned), Err(CheckpointError::Note));
+    }
+}

@@ -18,8 +18,11 @@ use crate::{
     certificate::{CertificateError, CheckpointCertificate, Statement},
     checkpoint::{Body, Checkpoint},
     hash::Hash,
-    log::{AppendError, Log, Proofs, Share, Shared},
+    log::{AppendError, Log, Proofs, Shared},
+    proofs::Appender,
     record::{Draft, Kind},
+    reserve::is_full,
+    shares::Share,
 };
 
 /// The entry of a start record's detail that names the checkpoint key.
@@ -151,12 +154,13 @@ impl Checkpointer {
             .map_err(|e| StartError::Certify(e.into()))?;
         let certificate = CheckpointCertificate::new(statement, spki, signature)
             .map_err(StartError::Certificate)?;
-        let written = proofs.certificates.append(certificate.to_line().as_bytes());
+        let shared = log.shared();
+        let written = write(&mut proofs.certificates, &certificate.to_line(), &shared);
         written.map_err(|source| StartError::Write {
             path: proofs.certificates.path().to_owned(),
             source,
         })?;
-        let (shared, proofs) = (log.shared(), Mutex::new(proofs));
+        let proofs = Mutex::new(proofs);
         Ok(Self {
             inner: Arc::new(Inner {
                 key,
@@ -237,7 +241,7 @@ impl Inner {
             previous: hash_of(last.as_ref()),
         };
         let checkpoint = Checkpoint::sign(body, &self.key);
-        let written = checkpoints.append(checkpoint.as_note().as_bytes());
+        let written = write(checkpoints, checkpoint.as_note(), &self.shared);
         written.map_err(|source| CheckpointFailed::Write {
             path: checkpoints.path().to_owned(),
             source,
@@ -245,6 +249,16 @@ impl Inner {
         *last = Some(checkpoint.clone());
         Ok(checkpoint)
     }
+}
+
+/// Appends a proof; on a full disk in the space of the reserve.
+fn write(file: &mut Appender, entry: &str, shared: &Shared) -> io::Result<()> {
+    let written = file.append(entry.as_bytes());
+    if !written.as_ref().is_err_and(is_full) {
+        return written;
+    }
+    shared.reserve().give_up();
+    file.append(entry.as_bytes())
 }
 
 fn hash_of(checkpoint: Option<&Checkpoint>) -> Hash {

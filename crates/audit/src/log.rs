@@ -22,7 +22,8 @@ use crate::{
     recovery::{OpenError, Recovered, recover},
     reserve::Reserve,
     segment::{self, Segment},
-    writer::{Command, Limits, Pending, Writer, create_segment},
+    shares::Share,
+    writer::{Command, Pending, Writer, create_segment},
 };
 
 /// Appends wait here; the writer takes all that is there.
@@ -41,27 +42,6 @@ pub struct Options {
     /// Size of the file that keeps space on the disk for the reserve; usually a tenth of the
     /// capacity.
     pub reserve_bytes: u64,
-}
-
-/// On whose account a record is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Share {
-    /// Callers with a namespace, and refusals of strangers.
-    Tenant,
-    /// The platform: administration, operator, jobs.
-    System,
-    /// The API server's plugin, and the start and end of the service.
-    Reserve,
-}
-
-impl std::fmt::Display for Share {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Tenant => "tenants",
-            Self::System => "the system",
-            Self::Reserve => "the reserve",
-        })
-    }
 }
 
 /// Proof that a record is on disk.
@@ -120,28 +100,30 @@ pub(crate) struct Synced {
     pub(crate) used: u64,
 }
 
-/// What the writer tells the handles.
+/// What the writer, the checkpointer and the handles share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    synced: Mutex<(Synced, bool)>,
+    synced: Mutex<Synced>,
+    reserve: Mutex<Reserve>,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, (Synced, bool)> {
+    fn synced(&self) -> MutexGuard<'_, Synced> {
         // Every update is one assignment, so a panic cannot leave half of one.
         self.synced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn publish(&self, synced: Synced) {
-        self.lock().0 = synced;
-    }
-
-    pub(crate) fn set_reserve_held(&self, held: bool) {
-        self.lock().1 = held;
+        *self.synced() = synced;
     }
 
     pub(crate) fn frontier(&self) -> Frontier {
-        self.lock().0.frontier.clone()
+        self.synced().frontier.clone()
+    }
+
+    pub(crate) fn reserve(&self) -> MutexGuard<'_, Reserve> {
+        // The file itself is the state; a panic leaves at worst a reserve that counts as lost.
+        self.reserve.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -179,7 +161,7 @@ impl Log {
         options: Options,
         anchor: Option<&Checkpoint>,
     ) -> Result<Self, OpenError> {
-        let limits = limits(&options)?;
+        check(&options)?;
         fs::create_dir_all(dir).map_err(at(dir))?;
         let lock = lock(dir)?;
         let recovered = recover(dir, &options.origin, anchor)?;
@@ -202,13 +184,14 @@ impl Log {
             used: recovered.used,
         };
         let shared = Arc::new(Shared {
-            synced: Mutex::new((synced, reserve.is_held())),
+            synced: Mutex::new(synced),
+            reserve: Mutex::new(reserve),
         });
         let writer = Writer {
             dir: dir.to_owned(),
             _lock: lock,
-            limits,
-            reserve,
+            segment_bytes: options.segment_bytes,
+            capacity_bytes: options.capacity_bytes,
             segment,
             segment_length,
             used: recovered.used,
@@ -268,21 +251,20 @@ impl Log {
 
     /// Number of records on disk.
     pub fn size(&self) -> u64 {
-        self.shared.lock().0.frontier.size()
+        self.shared.synced().frontier.size()
     }
 
     /// The control-plane changes on disk, from which a start learns what it has to replay.
     pub fn changes(&self) -> Changes {
-        self.shared.lock().0.changes.clone()
+        self.shared.synced().changes.clone()
     }
 
     /// How full the log is.
     pub fn usage(&self) -> Usage {
-        let (synced, reserve_held) = &*self.shared.lock();
         Usage {
-            used_bytes: synced.used,
+            used_bytes: self.shared.synced().used,
             capacity_bytes: self.options.capacity_bytes,
-            reserve_held: *reserve_held,
+            reserve_held: self.shared.reserve().is_held(),
         }
     }
 
@@ -324,26 +306,14 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     |source| OpenError::File { path, source }
 }
 
-fn limits(options: &Options) -> Result<Limits, OpenError> {
-    let Options {
-        origin: _,
-        segment_bytes,
-        capacity_bytes,
-        reserve_bytes,
-    } = *options;
-    if segment_bytes == 0 {
+fn check(options: &Options) -> Result<(), OpenError> {
+    if options.segment_bytes == 0 {
         return Err(OpenError::Options("a segment of no bytes"));
     }
-    if reserve_bytes > capacity_bytes {
+    if options.reserve_bytes > options.capacity_bytes {
         return Err(OpenError::Options("a reserve larger than the capacity"));
     }
-    let tenth = capacity_bytes / 10;
-    Ok(Limits {
-        segment: segment_bytes,
-        tenant: tenth * 7,
-        system: tenth * 9,
-        reserve: capacity_bytes,
-    })
+    Ok(())
 }
 
 fn lock(dir: &Path) -> Result<File, OpenError> {

@@ -246,3 +246,112 @@ mod rfc3339 {
         Ok(time.as_millisecond())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> Record {
+        let mut draft = Draft::new(Kind::Change, 1_795_322_387_123, "RotateKey");
+        draft.request_id = "7f".to_owned();
+        draft.caller = "certificate:administrator \"a\"\n".to_owned();
+        draft.resource = "ring/00/key/01".to_owned();
+        draft.outcome = Outcome::Batch;
+        draft.code = "Ok".to_owned();
+        draft.detail = BTreeMap::from([
+            ("b".to_owned(), "2".to_owned()),
+            ("a".to_owned(), "1".to_owned()),
+        ]);
+        draft.items = vec![Item {
+            resource: "key/02".to_owned(),
+            outcome: Outcome::Denied,
+            code: "NotPermitted".to_owned(),
+        }];
+        draft.change = Some(Change { epoch: 1, seq: 42 });
+        draft.folded = Some(Folded {
+            count: 3,
+            first: 0,
+            last: 999,
+        });
+        let mut record = draft.into_record();
+        record.index = 17;
+        record.prev = Hash([0xab; 32]);
+        record
+    }
+
+    fn line(record: &Record) -> String {
+        let mut line = Vec::new();
+        record.write_line(&mut line).unwrap();
+        String::from_utf8(line).unwrap()
+    }
+
+    #[test]
+    fn a_record_with_every_field_is_this_line() {
+        let prev = "ab".repeat(32);
+        let expected = [
+            r#"{"index":17,"time":"2026-11-22T04:39:47.123Z","kind":"change","request_id":"7f","#,
+            r#""caller":"certificate:administrator \"a\"\n","action":"RotateKey","#,
+            r#""resource":"ring/00/key/01","outcome":"Batch","code":"Ok","#,
+            r#""detail":{"a":"1","b":"2"},"#,
+            r#""items":[{"resource":"key/02","outcome":"Denied","code":"NotPermitted"}],"#,
+            r#""change":{"epoch":1,"seq":42},"#,
+            r#""folded":{"count":3,"first":"1970-01-01T00:00:00.000Z","#,
+            r#""last":"1970-01-01T00:00:00.999Z"},"#,
+            r#""prev":""#,
+            &prev,
+            "\"}\n",
+        ];
+        assert_eq!(line(&full()), expected.concat());
+        assert_eq!(
+            Record::parse_line(expected.concat().as_bytes()),
+            Some(full())
+        );
+    }
+
+    #[test]
+    fn a_record_with_no_optional_field_is_this_line() {
+        let record = Draft::new(Kind::Call, -1, "Encrypt").into_record();
+        let expected = format!(
+            "{{\"index\":0,\"time\":\"1969-12-31T23:59:59.999Z\",\"kind\":\"call\",\"request_id\":\"\",\
+             \"caller\":\"\",\"action\":\"Encrypt\",\"resource\":\"\",\"outcome\":\"Failed\",\
+             \"code\":\"\",\"prev\":\"{}\"}}\n",
+            "0".repeat(64)
+        );
+        assert_eq!(line(&record), expected);
+    }
+
+    #[test]
+    fn a_line_has_one_spelling() {
+        let good = line(&full());
+        for (from, to) in [
+            ("{\"index\":17", "{ \"index\":17"),
+            (".123Z", ".1230Z"),
+            ("04:39:47.123Z", "05:39:47.123+01:00"),
+            ("\\n", "\\u000a"),
+            ("abab", "ABab"),
+            ("\"items\":[{", "\"more\":1,\"items\":[{"),
+            ("}\n", "}"),
+            (
+                "\"index\":17,\"time\":",
+                "\"index\":17,\"index\":17,\"time\":",
+            ),
+        ] {
+            let other = good.replacen(from, to, 1);
+            assert_ne!(other, good);
+            assert_eq!(Record::parse_line(other.as_bytes()), None, "{to}");
+        }
+    }
+
+    #[test]
+    fn times_without_a_year_of_four_digits_are_refused() {
+        for (time, fits) in [
+            (-62_167_219_200_000, true),
+            (-62_167_219_200_001, false),
+            (253_402_207_199_999, true),
+            (i64::MAX, false),
+        ] {
+            let record = Draft::new(Kind::Call, time, "Encrypt").into_record();
+            assert_eq!(record.write_line(&mut Vec::new()).is_ok(), fits, "{time}");
+        }
+    }
+}

@@ -49,17 +49,31 @@ impl Reserve {
         Ok(reserve)
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     pub(crate) fn is_held(&self) -> bool {
         self.held
     }
 
+    /// Whether the space is held, trying to take it back when it was given up.
+    pub(crate) fn is_whole(&mut self) -> bool {
+        if !self.held && self.establish().unwrap_or(false) {
+            tracing::info!(path = ?self.path, "audit reserve is whole again");
+        }
+        self.held
+    }
+
+    /// Gives the space up, for records and proofs that must not fail.
+    pub(crate) fn give_up(&mut self) {
+        if self.held {
+            tracing::error!(path = ?self.path, "disk is full: audit reserve given up");
+        }
+        if let Err(error) = self.release() {
+            tracing::error!(path = ?self.path, %error, "audit reserve cannot be given up");
+        }
+    }
+
     /// Takes the space if it is free; returns whether it is held.
-    pub(crate) fn establish(&mut self) -> io::Result<bool> {
-        if self.held || self.is_allocated()? {
+    fn establish(&mut self) -> io::Result<bool> {
+        if self.is_allocated()? {
             self.held = true;
         } else if self.has_room()? {
             self.held = self.allocate()?;
@@ -67,8 +81,7 @@ impl Reserve {
         Ok(self.held)
     }
 
-    /// Gives the space up.
-    pub(crate) fn release(&mut self) -> io::Result<()> {
+    fn release(&mut self) -> io::Result<()> {
         self.held = false;
         self.file.set_len(0)?;
         // Journaling file systems hand freed blocks out only after the commit.

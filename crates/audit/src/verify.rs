@@ -11,6 +11,7 @@ use crate::{
     changes::Changes,
     hash::Hash,
     proof_walk::{ProofWalk, Stop, tampered},
+    reader::Records,
     record::{Kind, Record},
     report::{Report, Status, Trust},
     segment::{self, Lines, Next, Segment},
@@ -50,6 +51,8 @@ pub fn verify(dir: &Path, trust: &Trust) -> Result<Report, VerifyError> {
 }
 
 struct Walk<'a> {
+    dir: &'a Path,
+    segments: Vec<Segment>,
     proofs: ProofWalk<'a>,
     report: &'a mut Report,
     chain: Chain,
@@ -57,18 +60,20 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn run(dir: &Path, trust: &'a Trust, report: &'a mut Report) -> Result<(), Stop> {
+    fn run(dir: &'a Path, trust: &'a Trust, report: &'a mut Report) -> Result<(), Stop> {
         let segments = segment::list(dir)
             .map_err(|source| Stop::Unreadable(String::new(), source))?
             .map_err(|path| tampered(&name(&path), 0, "not the name of a segment"))?;
         let proofs = ProofWalk::open(dir, trust)?;
         let mut walk = Self {
+            dir,
+            segments,
             proofs,
             report,
             chain: Chain::new(),
             changes: Changes::default(),
         };
-        let walked = walk.all(&segments);
+        let walked = walk.all();
         walk.report.origin = walk.proofs.origin.as_ref().map(ToString::to_string);
         walk.report.certificates = walk.proofs.certificates.len() as u64;
         walk.report.checkpoints = walk.proofs.count;
@@ -77,13 +82,13 @@ impl<'a> Walk<'a> {
         walked
     }
 
-    fn all(&mut self, segments: &[Segment]) -> Result<(), Stop> {
-        for segment in segments {
-            self.segment(segment, segments.last() == Some(segment))?;
+    fn all(&mut self) -> Result<(), Stop> {
+        for at in 0..self.segments.len() {
+            let segment = self.segments[at].clone();
+            self.segment(&segment, at + 1 == self.segments.len())?;
         }
-        let last = segments
-            .last()
-            .map_or_else(|| "log".to_owned(), |s| name(&s.path));
+        self.proofs.size_reached(&self.chain)?;
+        let last = self.file_of(u64::MAX);
         self.proofs.finish(&last, self.chain.next_index())?;
         match self.changes.missing() {
             None => Ok(()),
@@ -121,8 +126,10 @@ impl<'a> Walk<'a> {
             }
             let record = self.record(&file, &line)?;
             if record.prev != self.chain.last {
-                return Err(self.broken_chain(&file, &line, &mut lines));
+                return Err(self.broken_chain(&line));
             }
+            // Only now: had the record before been changed, the chain tells it more exactly.
+            self.proofs.size_reached(&self.chain)?;
             self.take(&file, &record, &line)?;
         }
         self.report.segments += 1;
@@ -154,20 +161,29 @@ impl<'a> Walk<'a> {
     }
 
     /// Says which of two records was changed: the one that `line` does not name, or `line`
-    /// itself. The line after knows: it names `line` if that is as it was written.
-    fn broken_chain(&self, file: &str, line: &[u8], lines: &mut Lines) -> Stop {
+    /// itself. The record after knows: it names `line` if that is as it was written.
+    fn broken_chain(&self, line: &[u8]) -> Stop {
         let index = self.chain.next_index();
-        let mut after = Vec::new();
-        let follows = lines.next(&mut after).is_ok_and(|next| next == Next::Line)
-            && Record::parse_line(&after).is_some_and(|r| r.prev == Hash::of(line));
-        match index.checked_sub(1) {
-            Some(before) if follows => tampered(
-                file,
+        let after = Records::open(self.dir, index + 1, index + 2).ok();
+        let after = after.and_then(|mut records| records.next()?.ok());
+        let (place, what) = match (after, index.checked_sub(1)) {
+            (Some(after), Some(before)) if after.prev == Hash::of(line) => (
                 before,
                 format!("not the record that record {index} was written after"),
             ),
-            _ => tampered(file, index, "does not name the record before it"),
-        }
+            (None, Some(before)) => (
+                index,
+                format!("does not name record {before}: one of the two was changed"),
+            ),
+            _ => (index, "does not name the record before it".to_owned()),
+        };
+        tampered(&self.file_of(place), place, what)
+    }
+
+    /// Name of the file that holds, or should hold, a record.
+    fn file_of(&self, index: u64) -> String {
+        let segment = self.segments.iter().rev().find(|s| s.first <= index);
+        segment.map_or_else(|| "log".to_owned(), |s| name(&s.path))
     }
 
     fn take(&mut self, file: &str, record: &Record, line: &[u8]) -> Result<(), Stop> {
@@ -186,7 +202,7 @@ impl<'a> Walk<'a> {
         self.report.records += 1;
         self.report.first_time = self.report.first_time.or(Some(record.time));
         self.report.last_time = Some(record.time);
-        self.proofs.size_reached(&self.chain)
+        Ok(())
     }
 }
 

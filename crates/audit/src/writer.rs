@@ -14,14 +14,18 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     chain::Chain,
     changes::Changes,
-    log::{AppendError, Receipt, Share, Shared, Synced},
+    log::{AppendError, Receipt, Shared, Synced},
     record::{Kind, MAX_RECORD_BYTES, Record},
-    reserve::{Reserve, is_full},
+    reserve::is_full,
     segment,
+    shares::Share,
 };
 
 /// A batch ends when the queue is empty or with the record that reaches this size.
 const BATCH_BYTES: usize = 1 << 20;
+
+/// So many records are taken off the queue before they are served.
+const TAKEN_MAX: usize = 1024;
 
 /// What the queue carries.
 pub(crate) enum Command {
@@ -45,32 +49,13 @@ impl Pending {
     }
 }
 
-/// Up to which number of used bytes each share may write.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    pub(crate) segment: u64,
-    pub(crate) tenant: u64,
-    pub(crate) system: u64,
-    pub(crate) reserve: u64,
-}
-
-impl Limits {
-    fn of(&self, share: Share) -> u64 {
-        match share {
-            Share::Tenant => self.tenant,
-            Share::System => self.system,
-            Share::Reserve => self.reserve,
-        }
-    }
-}
-
 /// Everything that the writer's thread owns.
 pub(crate) struct Writer {
     pub(crate) dir: PathBuf,
     /// Held open for its lock.
     pub(crate) _lock: File,
-    pub(crate) limits: Limits,
-    pub(crate) reserve: Reserve,
+    pub(crate) segment_bytes: u64,
+    pub(crate) capacity_bytes: u64,
     pub(crate) segment: File,
     pub(crate) segment_length: u64,
     pub(crate) used: u64,
@@ -105,7 +90,8 @@ impl Writer {
                         closing.push(closed);
                     }
                 }
-                next = queue.try_recv().ok();
+                let room = waiting.len() < TAKEN_MAX;
+                next = room.then(|| queue.try_recv().ok()).flatten();
             }
             self.serve(waiting);
         }
@@ -158,7 +144,7 @@ impl Writer {
     /// Writes the record's line into the batch. After an error the batch is as before.
     fn place(&mut self, batch: &mut Batch, pending: &mut Pending) -> Result<(), AppendError> {
         let share = pending.share;
-        let reserve_lost = share != Share::Reserve && !self.reserve_is_whole();
+        let reserve_lost = share != Share::Reserve && !self.shared.reserve().is_whole();
         let record = &mut pending.record;
         record.index = batch.chain.next_index();
         record.prev = batch.chain.last;
@@ -167,7 +153,7 @@ impl Writer {
             .write_line(&mut batch.bytes)
             .map_err(|_| AppendError::InvalidTime);
         let line = batch.bytes.len() - begin;
-        let fits = self.used + batch.bytes.len() as u64 <= self.limits.of(share);
+        let fits = self.used + batch.bytes.len() as u64 <= share.level(self.capacity_bytes);
         let placed = placed.and_then(|()| {
             if line > MAX_RECORD_BYTES {
                 Err(AppendError::TooLarge { bytes: line })
@@ -182,19 +168,6 @@ impl Writer {
             Err(_) => batch.bytes.truncate(begin),
         }
         placed
-    }
-
-    /// Whether the reserve is whole, trying to take it back when it was given up.
-    fn reserve_is_whole(&mut self) -> bool {
-        if self.reserve.is_held() {
-            return true;
-        }
-        let held = self.reserve.establish().unwrap_or(false);
-        if held {
-            tracing::info!(path = ?self.reserve.path(), "audit reserve is whole again");
-            self.shared.set_reserve_held(true);
-        }
-        held
     }
 
     /// Writes, syncs and answers. Returns the records when the disk is full.
@@ -242,13 +215,7 @@ impl Writer {
         if privileged.is_empty() {
             return;
         }
-        if self.reserve.is_held() {
-            tracing::error!(path = ?self.reserve.path(), "disk is full: audit reserve given up");
-            self.shared.set_reserve_held(false);
-            if let Err(error) = self.reserve.release() {
-                tracing::error!(%error, "audit reserve could not be given up");
-            }
-        }
+        self.shared.reserve().give_up();
         let batch = self.stage(&mut privileged);
         // A batch that fitted once fits again: nothing stays in `privileged`.
         privileged.into_iter().for_each(refuse_full);
@@ -258,7 +225,7 @@ impl Writer {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Written> {
-        if self.segment_length >= self.limits.segment {
+        if self.segment_length >= self.segment_bytes {
             self.next_segment()?;
         }
         if let Err(error) = self.segment.write_all(bytes) {

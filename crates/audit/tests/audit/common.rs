@@ -53,7 +53,7 @@ pub(crate) fn origin() -> Origin {
 pub(crate) fn options() -> Options {
     Options {
         origin: origin(),
-        segment_bytes: 4096,
+        segment_bytes: 1024,
         capacity_bytes: 64 << 20,
         reserve_bytes: 1 << 16,
     }
@@ -106,12 +106,10 @@ pub(crate) async fn write_log(dir: &Path, certifier: &Certifier, records: u64) -
             seq += u64::from(draft.change.is_some());
             let _ = log.append(draft, Share::System).await.unwrap();
             if n % 5 == 4 {
-                anchor = Some(
-                    checkpointer
-                        .checkpoint(1, seq, [seq as u8; 32])
-                        .await
-                        .unwrap(),
-                );
+                checkpointer
+                    .checkpoint(1, seq, [seq as u8; 32])
+                    .await
+                    .unwrap();
             }
         }
         anchor = Some(

@@ -2,3 +2,4 @@
 
 mod common;
 mod story;
+mod tampering;
