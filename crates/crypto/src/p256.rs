@@ -172,4 +172,34 @@ mod tests {
             P256PublicKey::from_spki(&spki)
         );
     }
+
+    /// RFC 6979, A.2.5: key, message `sample`, SHA-256.
+    const RFC_6979_POINT: &str = "0460fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb6\
+         7903fe1008b8bc99a41ae9e95628bc64f2f1b20c2d7e9f5177a3c294d4462299";
+    const RFC_6979_R: &str = "efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716";
+    const RFC_6979_S: &str = "f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8";
+    /// The order of the group.
+    const ORDER: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
+    const ZERO: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+    #[test]
+    fn the_known_answer_of_rfc_6979_verifies_and_its_edges_do_not() {
+        let point = hex::decode(RFC_6979_POINT).unwrap();
+        let key = P256PublicKey::from_point(&point.try_into().unwrap()).unwrap();
+        let verify =
+            |r: &str, s: &str| key.verify_fixed(b"sample", &hex::decode([r, s].concat()).unwrap());
+        assert_eq!(verify(RFC_6979_R, RFC_6979_S), Ok(()));
+        let edges = [
+            (RFC_6979_S, RFC_6979_R),
+            (ZERO, ZERO),
+            (ZERO, RFC_6979_S),
+            (RFC_6979_R, ZERO),
+            (ORDER, RFC_6979_S),
+            (RFC_6979_R, ORDER),
+            (RFC_6979_R, ""),
+        ];
+        for (r, s) in edges {
+            assert_eq!(verify(r, s), Err(SignatureError), "{r} {s}");
+        }
+    }
 }

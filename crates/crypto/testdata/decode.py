@@ -33,15 +33,18 @@ def gf_multiply(a, b):
 
 
 def make_sbox():
-    box = []
-    for byte in range(256):
-        inverse = next((x for x in range(256) if gf_multiply(byte, x) == 1), 0)
-        rotations = (inverse << shift | inverse >> 8 - shift for shift in range(5))
-        value = 0x63
-        for rotation in rotations:
-            value ^= rotation & 0xFF
-        box.append(value)
-    return box
+    powers = [1]
+    for _ in range(254):
+        powers.append(gf_multiply(powers[-1], 3))
+    inverses = {power: powers[-number % 255] for number, power in enumerate(powers)}
+    return bytes(sbox_value(inverses.get(byte, 0)) for byte in range(256))
+
+
+def sbox_value(inverse):
+    value = 0x63
+    for shift in range(5):
+        value ^= (inverse << shift | inverse >> 8 - shift) & 0xFF
+    return value
 
 
 SBOX = make_sbox()
