@@ -1,3 +1,5 @@
+//! Whatever is changed, cut, relabelled or offered to another opener does not open.
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use strongroom_core::{KeyId, StoreEpoch, VersionId, VersionNumber};
