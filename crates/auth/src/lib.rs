@@ -1,8 +1,12 @@
 //! Decides with Cedar; verifies certificates.
 #![forbid(unsafe_code)]
 
+mod certificate;
 mod common_name;
 mod policy;
+mod tls;
 
+pub use certificate::{IdentityError, identity, not_after};
 pub use common_name::{InvalidCommonName, check_common_name};
 pub use policy::{BINDINGS_PER_RING_MAX, Binding, Policy, PolicyError, Role};
+pub use tls::{SERVER_NAME, TlsError, client_tls, provider, server_name, server_tls};
