@@ -77,6 +77,7 @@ impl Folder {
             last: now,
         });
         folded.count += 1;
+        folded.first = folded.first.min(now);
         folded.last = folded.last.max(now);
         Observed::Held
     }
@@ -105,5 +106,84 @@ impl Folder {
             folded,
         }));
         folds
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    /// Refuses `caller` at each of these times; returns how many got records of their own.
+    fn refuse(folder: &mut Folder, caller: &str, times: impl IntoIterator<Item = i64>) -> u64 {
+        let own = |now| folder.refuse(caller, now) == Observed::Record;
+        times.into_iter().map(own).map(u64::from).sum()
+    }
+
+    fn fold(caller: Option<&str>, count: u64, first: i64, last: i64) -> Fold {
+        let caller = caller.map(str::to_owned);
+        Fold {
+            caller,
+            folded: Folded { count, first, last },
+        }
+    }
+
+    #[test]
+    fn ten_refusals_a_second_have_their_own_records_and_the_rest_one_together() {
+        let mut folder = Folder::new(100);
+        assert_eq!(refuse(&mut folder, "a", 5000..5025), 10);
+        assert_eq!(refuse(&mut folder, "b", 5030..5033), 3);
+        assert_eq!(folder.due(5999), []);
+        assert_eq!(folder.due(6000), [fold(Some("a"), 15, 5010, 5024)]);
+        assert_eq!(folder.due(6001), []);
+        assert_eq!(refuse(&mut folder, "a", 6002..6020), 10);
+        assert_eq!(folder.due(i64::MAX), [fold(Some("a"), 8, 6012, 6019)]);
+    }
+
+    #[test]
+    fn callers_beyond_the_bound_are_folded_together() {
+        let mut folder = Folder::new(2);
+        let recorded: u64 = ["a", "b", "c", "d"]
+            .iter()
+            .map(|caller| refuse(&mut folder, caller, 0..12))
+            .sum();
+        assert_eq!(recorded, 30);
+        assert_eq!(
+            folder.due(1000),
+            [
+                fold(Some("a"), 2, 10, 11),
+                fold(Some("b"), 2, 10, 11),
+                fold(None, 14, 0, 11),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_ends_the_second_too() {
+        let mut folder = Folder::new(2);
+        refuse(&mut folder, "a", 9000..9011);
+        assert_eq!(folder.due(3000), [fold(Some("a"), 1, 9010, 9010)]);
+        assert_eq!(refuse(&mut folder, "a", 3000..3001), 1);
+        assert_eq!(folder.due(3001), []);
+    }
+
+    proptest! {
+        #[test]
+        fn every_refusal_is_recorded_or_counted_once(
+            refusals in vec((0..5u8, 0..400i64), 0..400),
+            callers_max in 0..6usize,
+        ) {
+            let mut folder = Folder::new(callers_max);
+            let (mut now, mut recorded, mut counted) = (0, 0, 0);
+            for (caller, pause) in &refusals {
+                now += pause / 10;
+                counted += folder.due(now).iter().map(|f| f.folded.count).sum::<u64>();
+                let observed = folder.refuse(&caller.to_string(), now);
+                recorded += u64::from(observed == Observed::Record);
+            }
+            counted += folder.due(i64::MAX).iter().map(|f| f.folded.count).sum::<u64>();
+            prop_assert_eq!(recorded + counted, refusals.len() as u64);
+        }
     }
 }

@@ -11,6 +11,7 @@ mod checkpoint;
 mod checkpointer;
 mod folder;
 mod hash;
+mod lock;
 mod log;
 mod merkle;
 mod note;

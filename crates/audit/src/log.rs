@@ -8,12 +8,12 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     changes::{ChangeError, Changes},
     checkpoint::Checkpoint,
+    lock::{self, Lock},
     merkle::Frontier,
     origin::Origin,
     proofs::{self, Appender},
@@ -163,7 +163,8 @@ impl Log {
     ) -> Result<Self, OpenError> {
         check(&options)?;
         fs::create_dir_all(dir).map_err(at(dir))?;
-        let lock = lock(dir)?;
+        let lock = Lock::take(dir).map_err(at(&dir.join(lock::NAME)))?;
+        let lock = lock.ok_or_else(|| OpenError::InUse(dir.to_owned()))?;
         let recovered = recover(dir, &options.origin, anchor)?;
         let proofs = open_proofs(dir, &recovered)?;
         let (segment, segment_length) = open_tail(dir, recovered.tail)?;
@@ -314,20 +315,6 @@ fn check(options: &Options) -> Result<(), OpenError> {
         return Err(OpenError::Options("a reserve larger than the capacity"));
     }
     Ok(())
-}
-
-fn lock(dir: &Path) -> Result<File, OpenError> {
-    let path = dir.join("lock");
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .map_err(at(&path))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse(dir.to_owned())),
-        Err(error) => Err(at(&path)(error.into())),
-    }
 }
 
 fn open_proofs(dir: &Path, recovered: &Recovered) -> Result<Proofs, OpenError> {

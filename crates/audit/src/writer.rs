@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     chain::Chain,
     changes::Changes,
+    lock::Lock,
     log::{AppendError, Receipt, Shared, Synced},
     record::{Kind, MAX_RECORD_BYTES, Record},
     reserve::is_full,
@@ -52,8 +53,8 @@ impl Pending {
 /// Everything that the writer's thread owns.
 pub(crate) struct Writer {
     pub(crate) dir: PathBuf,
-    /// Held open for its lock.
-    pub(crate) _lock: File,
+    /// Held, not used.
+    pub(crate) _lock: Lock,
     pub(crate) segment_bytes: u64,
     pub(crate) capacity_bytes: u64,
     pub(crate) segment: File,

@@ -1,6 +1,6 @@
 //! What the tests share: a certifier in software, drafts, and a log with checkpoints to damage.
 
-use std::{collections::BTreeMap, convert::Infallible, path::Path};
+use std::{collections::BTreeMap, convert::Infallible, fs, path::Path};
 
 use aws_lc_rs::{
     encoding::{AsDer, PublicKeyX509Der},
@@ -21,6 +21,15 @@ pub(crate) struct Certifier(EcdsaKeyPair);
 impl Certifier {
     pub(crate) fn new() -> Self {
         Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
+    }
+
+    pub(crate) fn save(&self, path: &Path) {
+        fs::write(path, self.0.to_pkcs8v1().unwrap()).unwrap();
+    }
+
+    pub(crate) fn load(path: &Path) -> Self {
+        let key = fs::read(path).unwrap();
+        Self(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key).unwrap())
     }
 
     pub(crate) fn spki(&self) -> Vec<u8> {
