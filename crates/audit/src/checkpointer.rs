@@ -114,15 +114,37 @@ struct Inner {
     proofs: Mutex<Proofs>,
 }
 
+/// A key and the size of the log after the record that names it.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    key: Ed25519KeyPair,
+    start: u64,
+}
+
+/// The log's files of proofs, given back unless they were taken for good.
+struct Loan<'a> {
+    log: &'a Log,
+    proofs: Option<Proofs>,
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        if let Some(proofs) = self.proofs.take() {
+            *self.log.proofs() = Some(proofs);
+        }
+    }
+}
+
 impl Checkpointer {
     /// Makes a key, records the start as `record` (its kind and the key's entry in its detail are
     /// set here), has the key certified for `epoch` and writes the certificate beside the log.
     ///
-    /// A log has one checkpointer: after an error, open the log again.
+    /// A log has one checkpointer. After an error, or when it was not waited for, this can be
+    /// called again: a start that was recorded is then certified, not recorded once more.
     pub async fn start<C, F, E>(
         log: &Log,
         epoch: u32,
-        mut record: Draft,
+        record: Draft,
         certify: C,
     ) -> Result<Self, StartError>
     where
@@ -130,25 +152,22 @@ impl Checkpointer {
         F: Future<Output = Result<Certification, E>>,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        let mut proofs = log.take_proofs().ok_or(StartError::AlreadyStarted)?;
-        let key = Ed25519KeyPair::generate().map_err(|_| StartError::Key)?;
-        let mut public_key = [0; 32];
-        public_key.copy_from_slice(key.public_key().as_ref());
-        record.kind = Kind::Start;
-        record
-            .detail
-            .insert(KEY_DETAIL.to_owned(), STANDARD.encode(public_key));
-        let receipt = log
-            .append(record, Share::Reserve)
-            .await
-            .map_err(StartError::Record)?;
+        let proofs = log.proofs().take();
+        let mut loan = Loan { log, proofs };
+        let proofs = loan.proofs.as_mut().ok_or(StartError::AlreadyStarted)?;
+        let begun = match proofs.begun.take() {
+            Some(begun) => begun,
+            None => begin(log, record).await?,
+        };
+        let public_key = public_key(&begun.key);
         let statement = Statement {
             origin: log.origin().clone(),
             epoch,
-            start: receipt.index + 1,
+            start: begun.start,
             previous: hash_of(proofs.last.as_ref()),
             public_key,
         };
+        proofs.begun = Some(begun);
         let Certification { spki, signature } = certify(statement.clone())
             .await
             .map_err(|e| StartError::Certify(e.into()))?;
@@ -160,6 +179,8 @@ impl Checkpointer {
             path: proofs.certificates.path().to_owned(),
             source,
         })?;
+        let mut proofs = loan.proofs.take().ok_or(StartError::AlreadyStarted)?;
+        let Begun { key, .. } = proofs.begun.take().ok_or(StartError::AlreadyStarted)?;
         let proofs = Mutex::new(proofs);
         Ok(Self {
             inner: Arc::new(Inner {
@@ -213,9 +234,10 @@ impl Inner {
         }
         let mut proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
         let Proofs {
-            certificates: _,
             checkpoints,
             last,
+            certificates: _,
+            begun: _,
         } = &mut *proofs;
         let frontier = self.shared.frontier();
         if let Some(last) = last.as_ref().filter(|last| last.epoch() == epoch) {
@@ -249,6 +271,29 @@ impl Inner {
         *last = Some(checkpoint.clone());
         Ok(checkpoint)
     }
+}
+
+/// Makes a key and records the start that names it.
+async fn begin(log: &Log, mut record: Draft) -> Result<Begun, StartError> {
+    let key = Ed25519KeyPair::generate().map_err(|_| StartError::Key)?;
+    record.kind = Kind::Start;
+    record
+        .detail
+        .insert(KEY_DETAIL.to_owned(), STANDARD.encode(public_key(&key)));
+    let receipt = log
+        .append(record, Share::Reserve)
+        .await
+        .map_err(StartError::Record)?;
+    Ok(Begun {
+        key,
+        start: receipt.index + 1,
+    })
+}
+
+fn public_key(key: &Ed25519KeyPair) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(key.public_key().as_ref());
+    bytes
 }
 
 /// Appends a proof; on a full disk in the space of the reserve.

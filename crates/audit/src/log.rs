@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     changes::{ChangeError, Changes},
     checkpoint::Checkpoint,
+    checkpointer::Begun,
     lock::{self, Lock},
     merkle::Frontier,
     origin::Origin,
@@ -127,12 +128,14 @@ impl Shared {
     }
 }
 
-/// The files that a checkpointer writes, and the last checkpoint in them.
+/// The files that a checkpointer writes, and how far it got.
 #[derive(Debug)]
 pub(crate) struct Proofs {
     pub(crate) certificates: Appender,
     pub(crate) checkpoints: Appender,
     pub(crate) last: Option<Checkpoint>,
+    /// A start that was recorded and waits for its certificate.
+    pub(crate) begun: Option<Begun>,
 }
 
 /// An append-only log of one replica. Dropping it waits for the writer.
@@ -283,12 +286,9 @@ impl Log {
         Arc::clone(&self.shared)
     }
 
-    /// Hands the files of proofs to the one checkpointer.
-    pub(crate) fn take_proofs(&self) -> Option<Proofs> {
-        self.proofs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+    /// The files of proofs, until the one checkpointer has them.
+    pub(crate) fn proofs(&self) -> MutexGuard<'_, Option<Proofs>> {
+        self.proofs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -326,6 +326,7 @@ fn open_proofs(dir: &Path, recovered: &Recovered) -> Result<Proofs, OpenError> {
         certificates: open(proofs::CERTIFICATES, recovered.certificates_length)?,
         checkpoints: open(proofs::CHECKPOINTS, recovered.checkpoints_length)?,
         last: recovered.last_checkpoint.clone(),
+        begun: None,
     })
 }
 

@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Take, Write},
     path::{Path, PathBuf},
 };
 
@@ -32,9 +32,11 @@ pub(crate) enum Next<T> {
     End,
 }
 
-/// Reads entries of a fixed number of lines, in bounded memory. A missing file is an empty one.
+/// Reads entries of a fixed number of lines, in bounded memory, up to where the file ended when it
+/// was opened: a writer may go on, and what it proves later is not in the records read before.
+/// A missing file is an empty one.
 pub(crate) struct Entries {
-    input: Option<BufReader<File>>,
+    input: Option<BufReader<Take<File>>>,
     lines: usize,
     entry: Vec<u8>,
     /// Entries so far.
@@ -54,7 +56,10 @@ impl Entries {
 
     fn open(path: &Path, lines: usize) -> io::Result<Self> {
         let input = match File::open(path) {
-            Ok(file) => Some(BufReader::new(file)),
+            Ok(file) => {
+                let length = file.metadata()?.len();
+                Some(BufReader::new(file.take(length)))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };

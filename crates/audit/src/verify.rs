@@ -61,10 +61,11 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn run(dir: &'a Path, trust: &'a Trust, report: &'a mut Report) -> Result<(), Stop> {
+        // First the proofs: whatever they cover is in the records when these are read.
+        let proofs = ProofWalk::open(dir, trust)?;
         let segments = segment::list(dir)
             .map_err(|source| Stop::Unreadable(String::new(), source))?
             .map_err(|path| tampered(&name(&path), 0, "not the name of a segment"))?;
-        let proofs = ProofWalk::open(dir, trust)?;
         let mut walk = Self {
             dir,
             segments,

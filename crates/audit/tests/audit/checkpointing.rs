@@ -4,6 +4,7 @@ use std::{convert::Infallible, fs};
 
 use strongroom_audit::{
     Certification, CheckpointFailed, Checkpointer, Draft, Kind, Share, StartError, Statement,
+    Status, verify,
 };
 
 use crate::common::*;
@@ -85,6 +86,35 @@ async fn a_log_has_one_checkpointer() {
         .await
         .unwrap_err();
     assert!(matches!(error, StartError::AlreadyStarted), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_start_without_certificate_is_tried_again_and_recorded_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path(), None);
+    let certifier = Certifier::new();
+    let draft = || Draft::new(Kind::Start, NOW, "Serve");
+    for _ in 0..3 {
+        let certify = |_| async { Err::<Certification, _>("hsm-agent is out of reach") };
+        let error = Checkpointer::start(&log, 1, draft(), certify)
+            .await
+            .unwrap_err();
+        assert!(matches!(error, StartError::Certify(_)), "{error:?}");
+    }
+    let never = |_| std::future::pending::<Result<Certification, Infallible>>();
+    let waited = std::time::Duration::from_millis(1);
+    let start_again = Checkpointer::start(&log, 1, draft(), never);
+    tokio::time::timeout(waited, start_again).await.unwrap_err();
+    let _ = log.append(call(0), Share::System).await.unwrap();
+
+    let checkpointer = start(&log, &certifier).await;
+    let last = checkpointer.checkpoint(1, 1, [0; 32]).await.unwrap();
+    assert_eq!(
+        (checkpointer.certificate().statement().start, last.size()),
+        (1, 2)
+    );
+    let report = verify(dir.path(), &certifier.trust(Some(last))).unwrap();
+    assert_eq!(report.status, Status::Complete, "{report:?}");
 }
 
 #[tokio::test]
