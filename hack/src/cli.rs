@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{packages, tools};
+use crate::edges::Edges;
+use crate::tally::Tally;
+use crate::{checks, tools};
 
 /// Developer commands of Strongroom.
 #[derive(Debug, Parser)]
@@ -23,6 +25,14 @@ enum Command {
     Setup,
     /// Builds the tools that are not in the cache.
     Tools,
+    /// Runs the quick checks: formatting, lints, dependencies, tests of the pure packages.
+    Check,
+    /// Runs all checks and tests; the last line is the sum. Needs root, for the clusters.
+    Test,
+    /// Runs the long tests and writes a report to docs/reports.
+    TestLong,
+    /// Prints the table of dependencies between our packages, for hack/edges.txt.
+    Edges,
     /// Starts, ends and inspects a Kubernetes control plane in a namespace of its own.
     Cluster {
         #[command(subcommand)]
@@ -33,7 +43,7 @@ enum Command {
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     match dispatch(Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -41,13 +51,23 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn dispatch(command: Command) -> Result<()> {
+fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Setup => {
-            packages::ensure_installed()?;
-            tools::ensure_all_built()
-        }
-        Command::Tools => tools::ensure_all_built(),
-        Command::Cluster { command } => cluster::run(command),
+        Command::Setup => checks::prepare()?,
+        Command::Tools => tools::ensure_all_built()?,
+        Command::Check => return Ok(exit_code(checks::quick())),
+        Command::Test => return Ok(exit_code(checks::whole())),
+        Command::TestLong => return Ok(exit_code(checks::long())),
+        Command::Edges => print!("{}", Edges::load()?.table()),
+        Command::Cluster { command } => cluster::run(command)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn exit_code(tally: Tally) -> ExitCode {
+    if tally.is_clean() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }

@@ -2,9 +2,17 @@
 //! stories in `e2e` start the same clusters through [`cluster::Cluster`].
 #![forbid(unsafe_code)]
 
+pub mod checks;
 pub mod cli;
 pub mod cluster;
+pub mod deny;
+pub mod edges;
 pub mod packages;
 pub mod paths;
+pub mod programs;
 pub mod progress;
+pub mod report;
+pub mod run;
+pub mod tally;
+pub mod tidy;
 pub mod tools;

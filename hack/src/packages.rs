@@ -40,11 +40,6 @@ const PACKAGES: &[Package] = &[
         name: "python3",
         probe: &["/usr/bin/python3"],
     },
-    // The decoder's AES, which shares no code with ours.
-    Package {
-        name: "python3-cryptography",
-        probe: &["/usr/lib/python3/dist-packages/cryptography"],
-    },
 ];
 
 impl Package {
