@@ -1,2 +1,27 @@
-//! What people type.
+//! What people type: `kubectl strongroom …`. One module for each command, and what they share.
+//!
+//! It holds no secret and prints none: the private key of the client's certificate goes from its file into TLS.
 #![forbid(unsafe_code)]
+
+mod args;
+mod audit;
+mod config;
+mod connect;
+mod environment;
+mod error;
+mod exit;
+mod metrics_text;
+mod output;
+mod rotate;
+mod rpc;
+mod run;
+mod status;
+mod tls;
+mod version;
+
+pub use args::Args;
+pub use config::{Config, ConfigError};
+pub use environment::Environment;
+pub use exit::Exit;
+pub use run::run;
+pub use tls::SERVER_NAME;

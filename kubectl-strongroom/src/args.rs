@@ -1,0 +1,186 @@
+//! The command line. Its help is pinned in `docs/reference/kubectl-strongroom.md`.
+
+use std::path::PathBuf;
+
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use strongroom_core::VersionId;
+
+use crate::{
+    audit::Fingerprint,
+    connect::Address,
+    rotate::{PluginUrl, Timeout},
+};
+
+/// Keys and secrets of this cluster: how they are, and what to do with them.
+///
+/// Exit codes: 0 ok, 1 failed, 2 usage, 3 not yet, 4 denied.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kubectl-strongroom",
+    bin_name = "kubectl strongroom",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+pub struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Status(StatusArgs),
+    #[command(subcommand)]
+    Rotate(RotateCommand),
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    Version(VersionArgs),
+}
+
+/// Show how the installation is: identity, token, store, audit log, conditions.
+///
+/// Exit code 0 when every condition holds, 1 when one does not.
+#[derive(Debug, Group)]
+pub(crate) struct StatusArgs {
+    /// How to print; wide adds roots, fingerprints and ids
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: WideFormat,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// Make a new version and use it from now on.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RotateCommand {
+    Etcd(RotateEtcdArgs),
+}
+
+/// Rotate the key that encrypts etcd.
+///
+/// Old versions go on decrypting. What is in etcd is encrypted with the new key when it is next written.
+///
+/// Without --wait the command ends as soon as the key service has the new version; API servers take it over
+/// within a minute or so. With --wait it ends when every API server reports the new key id in its metrics,
+/// or with exit code 3 at the timeout. API servers are asked through kubectl, with its usual configuration; on
+/// a machine without a kubeconfig, name the metrics of each node's kms-plugin with --plugin-metrics instead.
+#[derive(Debug, Group)]
+pub(crate) struct RotateEtcdArgs {
+    /// Rotate only if this version is the primary one; otherwise it is taken for rotated already
+    #[arg(long, value_name = "EPOCH.NUMBER")]
+    pub(crate) from: Option<VersionId>,
+    /// Wait until every API server reports the new key id
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait, such as 90s, 5m or 1h30m
+    #[arg(long, value_name = "DURATION", default_value = "5m", requires = "wait")]
+    pub(crate) timeout: Timeout,
+    /// Metrics of a kms-plugin to wait for, such as http://127.0.0.1:8081/metrics; repeatable. The API servers are
+    /// then asked only if --kubeconfig or --context is given too
+    #[arg(long, value_name = "URL", requires = "wait")]
+    pub(crate) plugin_metrics: Vec<PluginUrl>,
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) kubectl: KubectlArgs,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// What the audit log proves.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    Verify(VerifyArgs),
+}
+
+/// Verify an audit log or a copy of it, offline.
+///
+/// The log is proven complete up to the witness: a checkpoint that was kept elsewhere, such as
+/// `kubectl strongroom status -o json` shows under .audit.anchoredCheckpoint. Without a witness, or beyond it, records
+/// may have been cut off at the end without a trace.
+///
+/// Exit code 0 when the log is complete up to the witness, 3 when it is consistent but its tail is unproven, 1 when it
+/// was tampered with; the file and the record are named.
+#[derive(Debug, Group)]
+pub(crate) struct VerifyArgs {
+    /// Folder with the log
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Fingerprint of the key that certifies checkpoints, as `key-service init` printed it
+    #[arg(long, value_name = "HEX")]
+    pub(crate) fingerprint: Fingerprint,
+    /// File with a checkpoint that was kept elsewhere
+    #[arg(long, value_name = "FILE")]
+    pub(crate) witness: Option<PathBuf>,
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+}
+
+/// Show the version of this command, and of the key service if one is configured.
+#[derive(Debug, Group)]
+pub(crate) struct VersionArgs {
+    /// Do not ask the key service
+    #[arg(long)]
+    pub(crate) client: bool,
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// Where the key service is and who is calling.
+#[derive(Debug, Clone, Default, Group)]
+#[command(next_help_heading = "Connection to the key service")]
+pub(crate) struct ConnectionArgs {
+    /// Configuration file [default: ~/.config/strongroom/config.yaml, then /etc/strongroom/cli.yaml]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "STRONGROOM_CONFIG",
+        hide_env_values = true
+    )]
+    pub(crate) config: Option<PathBuf>,
+    /// Address of the key service
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) server: Option<Address>,
+    /// PEM file with the root that the key service's certificate must lead to
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// PEM file with your certificate
+    #[arg(long, value_name = "FILE")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// PEM file with the private key of your certificate
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+}
+
+/// Which cluster `kubectl` reaches; its own defaults count otherwise.
+#[derive(Debug, Clone, Default, Group)]
+#[command(next_help_heading = "Connection to the API servers, with --wait")]
+pub(crate) struct KubectlArgs {
+    /// Passed to kubectl
+    #[arg(long, value_name = "FILE", requires = "wait")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Passed to kubectl
+    #[arg(long, value_name = "NAME", requires = "wait")]
+    pub(crate) context: Option<String>,
+}
+
+/// How to print what has no wide form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Json,
+    Yaml,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WideFormat {
+    Table,
+    Wide,
+    Json,
+    Yaml,
+}

@@ -1,0 +1,38 @@
+//! What a command takes from the process it runs in; tests bring their own.
+
+use std::{path::PathBuf, time::Duration};
+
+use jiff::Timestamp;
+
+/// How often `--wait` looks.
+const POLL_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Places, programs and time.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// The user's home folder.
+    pub home: Option<PathBuf>,
+    /// The configuration that counts when the user has none.
+    pub system_config: PathBuf,
+    /// The kubectl that reaches the API servers.
+    pub kubectl: PathBuf,
+    /// How long `--wait` pauses between two looks.
+    pub poll_interval: Duration,
+    /// The wall clock, for ages.
+    pub now: fn() -> Timestamp,
+}
+
+impl Environment {
+    /// Reads `HOME`; everything else is fixed.
+    pub fn of_process() -> Self {
+        Self {
+            home: std::env::var_os("HOME")
+                .filter(|home| !home.is_empty())
+                .map(PathBuf::from),
+            system_config: PathBuf::from("/etc/strongroom/cli.yaml"),
+            kubectl: PathBuf::from("kubectl"),
+            poll_interval: POLL_INTERVAL,
+            now: Timestamp::now,
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Why a command ended early: one sentence on stderr, and the exit code that goes with it.
+
+use std::{error::Error, io};
+
+use crate::{
+    audit::AuditError,
+    connect::{ConnectError, SettingsError},
+    exit::Exit,
+    rotate::RotateError,
+    rpc::CallError,
+};
+
+/// Any reason, with the sentence of the layer that knows it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    Rotate(#[from] RotateError),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    #[error("cannot write the answer")]
+    Write(#[from] io::Error),
+}
+
+impl CommandError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            // Of an unreadable log nothing can be said: neither that it is sound nor that it is not.
+            Self::Settings(_) | Self::Audit(_) => Exit::Usage,
+            Self::Connect(error) => error.exit(),
+            Self::Call(error) => error.exit(),
+            Self::Rotate(error) => error.exit(),
+            Self::Write(_) => Exit::Failed,
+        }
+    }
+
+    /// The sentence: this error and its sources, each of which says only its own part.
+    pub(crate) fn sentence(&self) -> String {
+        let mut sentence = self.to_string();
+        let mut source = self.source();
+        while let Some(error) = source {
+            let part = error.to_string();
+            // Some libraries repeat their source's text in their own.
+            if !sentence.contains(&part) {
+                sentence.push_str(": ");
+                sentence.push_str(&part);
+            }
+            source = error.source();
+        }
+        crate::output::plain(&sentence)
+    }
+}

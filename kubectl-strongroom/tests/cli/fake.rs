@@ -1,0 +1,275 @@
+//! A key service that says what a test tells it to, behind the TLS that clients must insist on.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+    thread::JoinHandle,
+};
+
+use strongroom_api::strongroom::v1::{
+    AuditLog, ChangeVersionRequest, Condition, CreateKeyRequest, CreateKeyRingRequest,
+    DescribeInstanceRequest, DescribeInstanceResponse, DescribeKeyRequest, Key, KeyRing,
+    KeyVersion, KeyVersionState, ListKeyRingsRequest, ListKeyRingsResponse, ListKeysRequest,
+    ListKeysResponse, RotateKeyRequest, ScheduleVersionDestructionRequest,
+    SetPrimaryVersionRequest, Token,
+    instance_server::{Instance, InstanceServer},
+    keys_server::{Keys, KeysServer},
+};
+use tokio::{net::TcpListener, sync::oneshot};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{
+    Request, Response, Status, async_trait,
+    transport::{Certificate, Server, ServerTlsConfig},
+};
+
+use crate::pki::{Authority, Identity};
+
+pub(crate) const RING: &str = "0f0e0d0c0b0a09080706050403020100";
+pub(crate) const KEY: &str = "000102030405060708090a0b0c0d0e0f";
+
+/// What the key service answers, and what it was asked.
+pub(crate) struct State {
+    pub(crate) instance: Result<DescribeInstanceResponse, Status>,
+    pub(crate) key: Key,
+    /// Answers a rotation instead of making it.
+    pub(crate) rotation: Option<Status>,
+    pub(crate) rotations: u32,
+}
+
+/// Serves until it is dropped.
+pub(crate) struct Fake {
+    pub(crate) address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Fake {
+    pub(crate) fn start(authority: &Authority, identity: &Identity) -> Self {
+        let state = Arc::new(Mutex::new(State {
+            instance: Ok(instance()),
+            key: etcd_key(),
+            rotation: None,
+            rotations: 0,
+        }));
+        let tls = ServerTlsConfig::new()
+            .identity(tonic::transport::Identity::from_pem(
+                &identity.certificate,
+                &identity.key,
+            ))
+            .client_ca_root(Certificate::from_pem(authority.pem()));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let handler = Handler(state.clone());
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.unwrap().block_on(async {
+                let incoming = TcpListenerStream::new(TcpListener::from_std(listener).unwrap());
+                Server::builder()
+                    .tls_config(tls)
+                    .unwrap()
+                    .add_service(InstanceServer::new(handler.clone()))
+                    .add_service(KeysServer::new(handler))
+                    .serve_with_incoming_shutdown(incoming, async {
+                        let _ = stopped.await;
+                    })
+                    .await
+                    .unwrap();
+            });
+        });
+        Self {
+            address,
+            state,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// An installation in good health.
+pub(crate) fn instance() -> DescribeInstanceResponse {
+    DescribeInstanceResponse {
+        instance_id: "d1d2d3d4d5d6d7d8d9dadbdcdddedfd0".to_owned(),
+        version: "0.1.0".to_owned(),
+        store_epoch: 1,
+        seq: 42,
+        store_root: "5f".repeat(32),
+        token: Some(Token {
+            label: "strongroom".to_owned(),
+            serial: "1f2e3d4c5b6a7988".to_owned(),
+            manufacturer: "SoftHSM project".to_owned(),
+            model: "SoftHSM v2".to_owned(),
+            hardware: false,
+            wrap_profile: "AES-GCM with host IV".to_owned(),
+        }),
+        audit: Some(AuditLog {
+            records: 1204,
+            certifier_fingerprint: "ab".repeat(32),
+            anchored_checkpoint: String::new(),
+            anchored_at: None,
+        }),
+        system_ring_id: RING.to_owned(),
+        etcd_key_id: KEY.to_owned(),
+        conditions: vec![condition("HSM", true, "Reachable", "the token answers")],
+    }
+}
+
+pub(crate) fn condition(r#type: &str, ok: bool, reason: &str, message: &str) -> Condition {
+    Condition {
+        r#type: r#type.to_owned(),
+        ok,
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+fn etcd_key() -> Key {
+    let mut key = Key {
+        id: KEY.to_owned(),
+        ring_id: RING.to_owned(),
+        name: "etcd".to_owned(),
+        ..Key::default()
+    };
+    add_version(&mut key);
+    key
+}
+
+/// The hash of the key id of the version with that number.
+pub(crate) fn key_id_hash(number: usize) -> String {
+    format!("sha256:{}", format!("{number:02x}").repeat(32))
+}
+
+fn add_version(key: &mut Key) {
+    let number = key.versions.len() + 1;
+    key.primary_version = format!("1.{number}");
+    key.versions.push(KeyVersion {
+        version: key.primary_version.clone(),
+        state: KeyVersionState::Enabled.into(),
+        ..KeyVersion::default()
+    });
+    key.etag = format!("etag-{number}");
+    key.activation = u32::try_from(number).unwrap();
+    key.key_id_hash = key_id_hash(number);
+}
+
+#[derive(Clone)]
+struct Handler(Arc<Mutex<State>>);
+
+#[async_trait]
+impl Instance for Handler {
+    async fn describe(
+        &self,
+        _: Request<DescribeInstanceRequest>,
+    ) -> Result<Response<DescribeInstanceResponse>, Status> {
+        self.0.lock().unwrap().instance.clone().map(Response::new)
+    }
+}
+
+#[async_trait]
+impl Keys for Handler {
+    async fn describe_key(
+        &self,
+        request: Request<DescribeKeyRequest>,
+    ) -> Result<Response<Key>, Status> {
+        let DescribeKeyRequest { ring_id, key } = request.into_inner();
+        assert_eq!((ring_id.as_str(), key.as_str()), (RING, KEY));
+        Ok(Response::new(self.0.lock().unwrap().key.clone()))
+    }
+
+    async fn rotate_key(
+        &self,
+        request: Request<RotateKeyRequest>,
+    ) -> Result<Response<Key>, Status> {
+        let mut state = self.0.lock().unwrap();
+        let RotateKeyRequest { ring_id, key, etag } = request.into_inner();
+        assert_eq!((ring_id.as_str(), key.as_str()), (RING, KEY));
+        assert_eq!(etag, state.key.etag, "a rotation names what was read");
+        if let Some(status) = &state.rotation {
+            return Err(status.clone());
+        }
+        state.rotations += 1;
+        add_version(&mut state.key);
+        Ok(Response::new(state.key.clone()))
+    }
+
+    async fn create_key_ring(
+        &self,
+        _: Request<CreateKeyRingRequest>,
+    ) -> Result<Response<KeyRing>, Status> {
+        Err(never())
+    }
+
+    async fn list_key_rings(
+        &self,
+        _: Request<ListKeyRingsRequest>,
+    ) -> Result<Response<ListKeyRingsResponse>, Status> {
+        Err(never())
+    }
+
+    async fn create_key(&self, _: Request<CreateKeyRequest>) -> Result<Response<Key>, Status> {
+        Err(never())
+    }
+
+    async fn list_keys(
+        &self,
+        _: Request<ListKeysRequest>,
+    ) -> Result<Response<ListKeysResponse>, Status> {
+        Err(never())
+    }
+
+    async fn set_primary_version(
+        &self,
+        _: Request<SetPrimaryVersionRequest>,
+    ) -> Result<Response<Key>, Status> {
+        Err(never())
+    }
+
+    async fn enable_version(
+        &self,
+        _: Request<ChangeVersionRequest>,
+    ) -> Result<Response<Key>, Status> {
+        Err(never())
+    }
+
+    async fn disable_version(
+        &self,
+        _: Request<ChangeVersionRequest>,
+    ) -> Result<Response<Key>, Status> {
+        Err(never())
+    }
+
+    async fn schedule_version_destruction(
+        &self,
+        _: Request<ScheduleVersionDestructionRequest>,
+    ) -> Result<Response<Key>, Status> {
+        Err(never())
+    }
+
+    async fn cancel_version_destruction(
+        &self,
+        _: Request<ChangeVersionRequest>,
+    ) -> Result<Response<Key>, Status> {
+        Err(never())
+    }
+}
+
+fn never() -> Status {
+    Status::unimplemented("no command calls this")
+}

@@ -1,0 +1,13 @@
+//! The command line as its users see it: text, JSON and exit codes, against a key service of the test's own behind TLS.
+//! What the real key service answers is for the end-to-end tests.
+
+mod audit;
+mod common;
+mod connection;
+mod fake;
+mod pki;
+mod reference;
+mod rotate;
+mod status;
+mod usage;
+mod version;
