@@ -59,11 +59,17 @@ pub enum ConnectError {
 /// When anything is not as it should be; nothing was sent then.
 pub async fn connect(path: &Path, owner: u32) -> Result<UnixStream, ConnectError> {
     check_folders(path, owner).map_err(ConnectError::Path)?;
-    check_socket(path, owner).map_err(ConnectError::Path)?;
     let failed = |source| ConnectError::Connect {
         path: path.to_owned(),
         source,
     };
+    check_socket(path, owner).map_err(|error| match error {
+        // Not there yet, or gone: the listener is away, and nothing is wrong with the path.
+        PathError::Examine { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            failed(source)
+        }
+        error => ConnectError::Path(error),
+    })?;
     let stream = UnixStream::connect(path).await.map_err(failed)?;
     let actual = stream.peer_cred().map_err(failed)?.uid();
     if actual != owner || actual == OVERFLOW_UID {

@@ -193,6 +193,13 @@ async fn a_client_checks_the_owner_of_the_socket() {
 }
 
 #[tokio::test]
+async fn a_listener_that_is_not_there_yet_is_away() {
+    let (_folder, path) = place();
+    let error = connect(&path, us()).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Connect { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn a_client_refuses_a_socket_that_the_world_can_use() {
     let (_folder, path) = place();
     let _incoming = bind(&path, options()).unwrap();
