@@ -1,2 +1,44 @@
 //! KMS v2 plugin for kube-apiserver.
+//!
+//! kube-apiserver asks over one Unix socket, the key service answers over another. The plugin holds no key: it holds
+//! the last probe of the key service, from which `Status` answers at once, and the highest position it ever saw,
+//! which keeps a key id from coming back.
 #![forbid(unsafe_code)]
+
+pub mod args;
+pub mod config;
+pub mod health;
+pub mod plugin;
+pub mod probe;
+pub mod serve;
+pub mod service;
+pub mod snapshot;
+pub mod state;
+pub mod upstream;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use strongroom_runtime::Chain;
+
+use crate::{
+    args::{Args, Command},
+    config::Config,
+};
+
+/// Exit code for a command line or a configuration that cannot be used.
+const EXIT_USAGE: u8 = 2;
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let Args {
+        command: Command::Serve { config: path },
+    } = Args::parse();
+    match Config::load(&path) {
+        Ok(config) => serve::run(config, path),
+        Err(error) => {
+            eprintln!("kms-plugin: {}", Chain(&error));
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}

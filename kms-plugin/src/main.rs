@@ -1,3 +1,8 @@
-//! Entry point.
+//! Entry point; the program is the library.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    strongroom_kms_plugin::main()
+}

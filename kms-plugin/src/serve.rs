@@ -1,0 +1,143 @@
+//! The one place where everything meets: state, probe, socket, tasks.
+
+use std::{convert::Infallible, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use strongroom_api::kubernetes::kms::v2::key_management_service_server::KeyManagementServiceServer;
+use strongroom_runtime::{
+    Condition, Handle, Program,
+    limits::Limits,
+    socket::{self, BindError, Incoming, SocketOptions},
+    tasks::TaskFailure,
+};
+use tokio::time::MissedTickBehavior;
+
+use crate::{
+    config::{Config, ConfigError},
+    health::{self, Exposition},
+    plugin::Plugin,
+    probe::{Board, Prober},
+    service::Transport,
+    state::{StateError, StateFile},
+    upstream::Upstream,
+};
+
+/// The plugin waits for others; two threads keep Status answering while one is busy.
+const WORKER_THREADS: usize = 2;
+/// kube-apiserver sends 32 bytes, and gets back a kilobyte with annotations. 32 KiB of those are allowed.
+const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// Requests that one API server may have open.
+const STREAMS_PER_CONNECTION: u32 = 256;
+/// Requests of all API servers. Far above `concurrency`, which bounds what reaches the key service: Status must answer
+/// while Encrypt and Decrypt wait for their slots.
+const MAX_REQUESTS: usize = 1024;
+const READINESS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Why the plugin did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is not usable.
+    #[error("the configuration cannot be used")]
+    Config(#[source] ConfigError),
+    /// The state is not usable.
+    #[error("the state cannot be used")]
+    State(#[source] StateError),
+    /// The socket cannot be offered.
+    #[error("the socket for kube-apiserver cannot be offered")]
+    Bind(#[source] BindError),
+}
+
+/// Serves until the process is asked to end.
+pub fn run(config: Config, path: PathBuf) -> ExitCode {
+    let program = Program {
+        name: "kms-plugin",
+        version: env!("CARGO_PKG_VERSION"),
+        configuration: path,
+        log: config.log.clone(),
+        probes: Some(config.probes),
+        worker_threads: WORKER_THREADS,
+    };
+    strongroom_runtime::run(program, |handle| async move { start(&handle, &config) })
+}
+
+/// Spawns the tasks of the plugin. Must be called within a runtime.
+///
+/// # Errors
+///
+/// When state or socket cannot be used; that the key service is away is no reason.
+pub fn start(handle: &Handle, config: &Config) -> Result<(), StartError> {
+    // Before the socket: a second process must not answer with a state that it does not hold.
+    let state = StateFile::open(&config.state).map_err(StartError::State)?;
+    let incoming = bind(config)?;
+    let board = Arc::new(Board::new(config.status.max_age));
+    let upstream = Upstream::new(config);
+
+    let exposition = Exposition::new(board.clone(), incoming.refusals());
+    handle.metrics.register_collector(exposition);
+    let condition = handle.readiness.condition("key-service");
+    spawn_readiness(handle, board.clone(), condition);
+
+    let prober = Prober::new(config, upstream.clone(), board.clone(), state);
+    let shutdown = handle.shutdown();
+    handle.spawn("probe", async move {
+        prober.run(shutdown).await;
+        Ok::<(), Infallible>(())
+    });
+
+    let plugin = Plugin::new(config, board, upstream);
+    let transport = Transport::new(plugin, &handle.metrics.component("kms_plugin"));
+    spawn_server(handle, config, transport, incoming);
+    Ok(())
+}
+
+fn bind(config: &Config) -> Result<Incoming, StartError> {
+    let peers = config.peers().map_err(StartError::Config)?;
+    let options = SocketOptions {
+        group: config.listen.group,
+        ..SocketOptions::new(peers)
+    };
+    let incoming = socket::bind(&config.listen.path, options).map_err(StartError::Bind)?;
+    tracing::info!(path = %config.listen.path.display(), "serving kube-apiserver");
+    Ok(incoming)
+}
+
+fn spawn_readiness(handle: &Handle, board: Arc<Board>, condition: Condition) {
+    let shutdown = handle.shutdown();
+    handle.spawn("readiness", async move {
+        let mut ticks = tokio::time::interval(READINESS_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tokio::pin!(shutdown);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => health::show(&board, &condition),
+                () = &mut shutdown => return Ok::<(), Infallible>(()),
+            }
+        }
+    });
+}
+
+fn spawn_server(
+    handle: &Handle,
+    config: &Config,
+    transport: Transport<Plugin>,
+    incoming: Incoming,
+) {
+    let limits = Limits {
+        streams_per_connection: STREAMS_PER_CONNECTION,
+        concurrent_requests: MAX_REQUESTS,
+        queue_wait: Duration::ZERO,
+        // Later than our own deadline, which has the better text.
+        request_timeout: config.deadline + Duration::from_millis(500),
+        message_bytes: MAX_MESSAGE_BYTES,
+    };
+    let service = KeyManagementServiceServer::new(transport)
+        .max_decoding_message_size(limits.message_bytes)
+        .max_encoding_message_size(limits.message_bytes);
+    let shutdown = handle.shutdown();
+    handle.spawn("server", async move {
+        let mut server = limits.server().layer(limits.concurrency());
+        let served = server
+            .add_service(service)
+            .serve_with_incoming_shutdown(incoming, shutdown);
+        served.await.map_err(TaskFailure::from)
+    });
+}
