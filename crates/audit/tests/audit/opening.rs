@@ -148,7 +148,13 @@ async fn an_inconsistent_log_is_refused_with_the_place() {
     let paths = segments(dir.path());
     let good = fs::read_to_string(&paths[1]).unwrap();
     let first: u64 = good[9..].split(',').next().unwrap().parse().unwrap();
-    let cases: [(&str, String, u64); 4] = [
+    let other_index = format!("{{\"index\":{}", first + 1);
+    let cases: [(&str, String, u64); 5] = [
+        (
+            "another index",
+            good.replacen(&format!("{{\"index\":{first}"), &other_index, 1),
+            first,
+        ),
         ("edited", good.replacen("Encrypt", "encrypt", 1), first + 1),
         ("no record", good.replacen('{', "[", 1), first),
         (
