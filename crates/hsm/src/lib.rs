@@ -6,6 +6,7 @@
 mod canonical;
 mod certificate;
 mod checkpoint;
+mod client;
 mod envelope;
 mod error;
 mod port;
@@ -16,6 +17,7 @@ pub mod wire;
 
 pub use certificate::{CaCertificateRequest, CaSubject, Validity, ValidityError};
 pub use checkpoint::{CheckpointKeyStatement, ReplicaNameError, check_replica_name};
+pub use client::AgentClient;
 pub use envelope::{RootEnvelope, RootId};
 pub use error::{HsmError, Reason};
 pub use port::Hsm;

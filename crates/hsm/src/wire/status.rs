@@ -1,5 +1,11 @@
 //! Errors as gRPC statuses: the code groups them, the metadata names the reason, the message is the sentence.
 
+use std::{error::Error, io::ErrorKind};
+
+use strongroom_runtime::{
+    Chain,
+    socket::{ConnectError, PathError},
+};
 use tonic::{Code, Status};
 
 use super::MalformedField;
@@ -43,9 +49,34 @@ pub fn from_status(status: &Status) -> HsmError {
         None if matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled) => {
             Reason::DeadlineExceeded
         }
-        None => Reason::Unreachable,
+        None => return unconnected(status),
     };
     HsmError::new(reason, status.message())
+}
+
+/// Finds out why there is no connection; the status itself only says that there is none.
+fn unconnected(status: &Status) -> HsmError {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<ConnectError>() {
+            return HsmError::new(reason_of(error), Chain(error).to_string());
+        }
+        source = error.source();
+    }
+    HsmError::new(Reason::Unreachable, status.message())
+}
+
+/// A socket that is not there may come; one that is not the agent's was put there by somebody.
+fn reason_of(error: &ConnectError) -> Reason {
+    match error {
+        ConnectError::Path(PathError::Examine { source, .. })
+            if source.kind() == ErrorKind::NotFound =>
+        {
+            Reason::Unreachable
+        }
+        ConnectError::Path(_) | ConnectError::Listener { .. } => Reason::SocketUntrusted,
+        ConnectError::Connect { .. } => Reason::Unreachable,
+    }
 }
 
 fn fallback(code: Code) -> Reason {
