@@ -1,2 +1,63 @@
-//! The only program that loads a PKCS#11 module.
+//! The only program that loads a PKCS#11 module. The parent holds socket, queue and peers, and never the module; its child,
+//! the worker, holds the module, and is killed and replaced whenever something is wrong with it.
+//!
+//! `unsafe` is in `pkcs11::module` and `pkcs11::session` and nowhere else; every other file forbids it.
 
+mod args;
+mod child;
+mod config;
+mod files;
+mod frame;
+mod make_token;
+mod metrics;
+mod pin;
+mod pkcs11;
+mod rpc;
+mod serve;
+mod server;
+mod softhsm;
+mod supervisor;
+mod token;
+mod worker;
+
+use std::process::ExitCode;
+
+pub use args::{Arguments, Command, ConfigFile};
+pub use config::{Config, ConfigError, PeerConfig, SocketConfig, TokenConfig, TokenType};
+pub use rpc::Rpc;
+use strongroom_runtime::{Chain, Program};
+
+/// Runs a command. Exit code 2: the configuration is refused, and nothing was touched.
+pub fn run(arguments: Arguments) -> ExitCode {
+    let (Command::Init(ConfigFile { config: path })
+    | Command::Serve(ConfigFile { config: path })
+    | Command::Worker(ConfigFile { config: path })
+    | Command::MakeToken(ConfigFile { config: path })) = &arguments.command;
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("hsm-agent: {}", Chain(&error));
+            return ExitCode::from(2);
+        }
+    };
+    let mut program = Program {
+        name: "hsm-agent",
+        version: env!("CARGO_PKG_VERSION"),
+        configuration: path.clone(),
+        log: config.log.clone(),
+        probes: None,
+        worker_threads: 1,
+    };
+    match arguments.command {
+        Command::Serve(ConfigFile { config: path }) => {
+            program.probes = Some(config.probes);
+            serve::run(path, config, program)
+        }
+        Command::Init(ConfigFile { config: path }) => make_token::run(path, config, program),
+        Command::Worker(_) => {
+            program.name = "hsm-agent-worker";
+            worker::run(config, program)
+        }
+        Command::MakeToken(_) => make_token::run_child(config, program),
+    }
+}

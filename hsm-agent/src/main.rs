@@ -1,3 +1,10 @@
 //! Entry point.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    strongroom_hsm_agent::run(strongroom_hsm_agent::Arguments::parse())
+}

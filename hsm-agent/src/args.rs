@@ -1,0 +1,43 @@
+//! The command line.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Keeps Strongroom's root keys in a PKCS#11 token.
+///
+/// The only program that loads a PKCS#11 module, in a process of its own. The key service asks it over a Unix socket.
+#[derive(Debug, Parser)]
+#[command(name = "hsm-agent", version, term_width = 100)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make SoftHSM's token and its PIN
+    ///
+    /// Refused when there is a token with the configured label. A run that was interrupted is finished by the next. Keys
+    /// are not made here but by `key-service init`.
+    Init(ConfigFile),
+    /// Serve the key service until SIGTERM
+    Serve(ConfigFile),
+    /// Load the module and answer the agent on standard input; the agent starts this itself
+    #[command(hide = true)]
+    Worker(ConfigFile),
+    /// Load the module and make the token; `init` starts this itself
+    #[command(hide = true)]
+    MakeToken(ConfigFile),
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+pub struct ConfigFile {
+    /// The configuration file; config/hsm-agent.yaml is the sample
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}

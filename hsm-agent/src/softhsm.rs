@@ -1,0 +1,80 @@
+//! SoftHSM's folder and configuration, both made by the agent, and the environment in which a module runs.
+#![forbid(unsafe_code)]
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    config::{Config, TokenType},
+    files,
+};
+
+/// Why SoftHSM cannot be prepared.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot prepare {} for SoftHSM", path.display())]
+pub(crate) struct PrepareError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// Gives the folder of SoftHSM's tokens; `None` for another module.
+pub(crate) fn files(config: &Config) -> Option<PathBuf> {
+    match config.token.kind {
+        TokenType::SoftHSM => Some(config.data_dir.join("tokens")),
+        TokenType::PKCS11 => None,
+    }
+}
+
+fn configuration_file(config: &Config) -> PathBuf {
+    config.data_dir.join("softhsm2.conf")
+}
+
+/// Makes the folder and writes the configuration of SoftHSM. Nothing to do for another module.
+pub(crate) fn prepare(config: &Config) -> Result<(), PrepareError> {
+    let Some(tokens) = files(config) else {
+        return Ok(());
+    };
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| PrepareError { path, source }
+    };
+    match DirBuilder::new().mode(0o700).create(&tokens) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        outcome => outcome.map_err(failed(&tokens))?,
+    }
+    let path = configuration_file(config);
+    let text = configuration(&tokens);
+    if fs::read(&path).is_ok_and(|current| current == text.as_bytes()) {
+        return Ok(());
+    }
+    files::replace(&path, text.as_bytes(), 0o600).map_err(failed(&path))
+}
+
+fn configuration(tokens: &Path) -> String {
+    format!(
+        "# Written by hsm-agent; changes are overwritten.\n\
+         directories.tokendir = {}\n\
+         objectstore.backend = file\n\
+         objectstore.umask = 0077\n\
+         log.level = ERROR\n\
+         slots.removable = false\n\
+         slots.mechanisms = ALL\n",
+        tokens.display()
+    )
+}
+
+/// Gives all that a module's process sees of the environment, beside what logs and tests need.
+pub(crate) fn environment(config: &Config) -> Vec<(String, String)> {
+    match config.token.kind {
+        TokenType::SoftHSM => {
+            let path = configuration_file(config).display().to_string();
+            vec![("SOFTHSM2_CONF".to_owned(), path)]
+        }
+        TokenType::PKCS11 => config.token.environment.clone().into_iter().collect(),
+    }
+}
