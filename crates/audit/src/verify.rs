@@ -52,6 +52,7 @@ pub fn verify(dir: &Path, trust: &Trust) -> Result<Report, VerifyError> {
 
 struct Walk<'a> {
     dir: &'a Path,
+    /// The segments read so far.
     segments: Vec<Segment>,
     proofs: ProofWalk<'a>,
     report: &'a mut Report,
@@ -63,18 +64,18 @@ impl<'a> Walk<'a> {
     fn run(dir: &'a Path, trust: &'a Trust, report: &'a mut Report) -> Result<(), Stop> {
         // First the proofs: whatever they cover is in the records when these are read.
         let proofs = ProofWalk::open(dir, trust)?;
-        let segments = segment::list(dir)
+        let listed = segment::list(dir)
             .map_err(|source| Stop::Unreadable(String::new(), source))?
             .map_err(|path| tampered(&name(&path), 0, "not the name of a segment"))?;
         let mut walk = Self {
             dir,
-            segments,
+            segments: Vec::new(),
             proofs,
             report,
             chain: Chain::new(),
             changes: Changes::default(),
         };
-        let walked = walk.all();
+        let walked = walk.all(&listed);
         walk.report.origin = walk.proofs.origin.as_ref().map(ToString::to_string);
         walk.report.certificates = walk.proofs.certificates.len() as u64;
         walk.report.checkpoints = walk.proofs.count;
@@ -83,11 +84,12 @@ impl<'a> Walk<'a> {
         walked
     }
 
-    fn all(&mut self) -> Result<(), Stop> {
-        for at in 0..self.segments.len() {
-            let segment = self.segments[at].clone();
-            self.segment(&segment, at + 1 == self.segments.len())?;
+    fn all(&mut self, listed: &[Segment]) -> Result<(), Stop> {
+        while let Some(segment) = self.next_segment()? {
+            self.segments.push(segment.clone());
+            self.segment(&segment)?;
         }
+        self.all_read(listed)?;
         self.proofs.size_reached(&self.chain)?;
         let last = self.file_of(u64::MAX);
         self.proofs.finish(&last, self.chain.next_index())?;
@@ -103,13 +105,39 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn segment(&mut self, segment: &Segment, is_last: bool) -> Result<(), Stop> {
-        let file = name(&segment.path);
-        let expected = self.chain.next_index();
-        if segment.first != expected {
-            let what = format!("the file begins with record {}", segment.first);
-            return Err(tampered(&file, expected, what));
+    /// Checks that no segment of the list was left out.
+    fn all_read(&self, listed: &[Segment]) -> Result<(), Stop> {
+        let is_read = |s: &&Segment| self.segments.binary_search_by_key(&s.first, |r| r.first);
+        let Some(unread) = listed.iter().find(|s| is_read(s).is_err()) else {
+            return Ok(());
+        };
+        let index = self.chain.next_index();
+        if self.report.torn_bytes > 0 {
+            return Err(tampered(
+                &self.file_of(index),
+                index,
+                "the file ends in a line",
+            ));
         }
+        let what = format!("the file begins with record {}", unread.first);
+        Err(tampered(&name(&unread.path), index, what))
+    }
+
+    /// The segment that begins with the next record. Looked up by name: a list that is made while
+    /// segments are added may hold a later one without the one before it.
+    fn next_segment(&self) -> Result<Option<Segment>, Stop> {
+        let first = self.chain.next_index();
+        let path = segment::path(self.dir, first);
+        let is_read = self.segments.last().is_some_and(|s| s.first == first);
+        let exists = !is_read
+            && path
+                .try_exists()
+                .map_err(|source| Stop::Unreadable(name(&path), source))?;
+        Ok(exists.then_some(Segment { first, path }))
+    }
+
+    fn segment(&mut self, segment: &Segment) -> Result<(), Stop> {
+        let file = name(&segment.path);
         let unreadable = |source| Stop::Unreadable(file.clone(), source);
         let mut lines = Lines::open(&segment.path).map_err(unreadable)?;
         let mut line = Vec::new();
@@ -118,11 +146,10 @@ impl<'a> Walk<'a> {
             match lines.next(&mut line).map_err(unreadable)? {
                 Next::Line => {}
                 Next::TooLong => return Err(tampered(&file, index, "the line is too long")),
-                Next::Torn(bytes) if is_last => {
+                Next::Torn(bytes) => {
                     self.report.torn_bytes += bytes;
                     break;
                 }
-                Next::Torn(_) => return Err(tampered(&file, index, "the file ends in a line")),
                 Next::End => break,
             }
             let record = self.record(&file, &line)?;
