@@ -1,2 +1,4 @@
 //! Authenticates, authorizes, audits and uses keys.
 #![forbid(unsafe_code)]
+
+pub mod pki;
