@@ -433,6 +433,19 @@ async fn certificates_that_do_not_belong_are_found() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_that_its_key_did_not_sign_is_found_without_a_witness() {
+    let evidence = Evidence::collect(2).await;
+    let good = fs::read(evidence.path().join("checkpoints")).unwrap();
+    let mut forged = good.clone();
+    // Within the last signature, far from its key id.
+    let at = good.len() - 40;
+    forged[at] = if good[at] == b'A' { b'B' } else { b'A' };
+    overwrite(&evidence.path().join("checkpoints"), &forged);
+    let report = verify(evidence.path(), &evidence.certifier.trust(None)).unwrap();
+    assert_eq!(place(report, "forgery").what, "wrong signature");
+}
+
+#[tokio::test]
 async fn another_log_of_the_same_certifier_is_found() {
     let evidence = Evidence::collect(2).await;
     let mut trust = evidence.trust.clone();
