@@ -3,5 +3,7 @@
 mod contract;
 #[cfg(feature = "fault-points")]
 mod faults;
+mod outage;
 mod process;
+mod rollback;
 mod support;

@@ -1,7 +1,7 @@
 //! The real program: its command line, its start, its end.
 
 use crate::support::{
-    Client, Rig, pause,
+    Client, Rig, eventually,
     program::{command, get},
 };
 use expect_test::{Expect, expect};
@@ -90,15 +90,19 @@ async fn it_starts_becomes_ready_and_ends_on_sigterm() {
         serde_json::from_str(&program.line("serving probes").await).unwrap();
     let address = line["address"].as_str().unwrap().to_owned();
     program.line("probe failed").await;
-    while !get(&address, "/readyz").await.contains("nobody answers on") {
-        pause().await;
-    }
+    eventually("the missing socket is named", async || {
+        let answer = get(&address, "/readyz").await;
+        answer.contains("nobody answers on").then_some(())
+    })
+    .await;
     assert!(get(&address, "/healthz").await.starts_with("HTTP/1.1 200"));
 
     let _service = rig.fake.serve(&rig.config.key_service.socket);
-    while !get(&address, "/readyz").await.starts_with("HTTP/1.1 200") {
-        pause().await;
-    }
+    eventually("it is ready", async || {
+        let answer = get(&address, "/readyz").await;
+        answer.starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
     // A canary that no log line and no metric may hold; random, so that it is nowhere else.
     let seed = hex::encode(std::fs::read("/proc/sys/kernel/random/uuid").unwrap());
     let client = Client::new(&rig.config.listen.path);

@@ -37,6 +37,9 @@ use tonic::{Request, Response, Status, transport::Channel};
 /// The instance of the fake key service.
 pub(crate) const INSTANCE: &str = "0123456789abcdef0123456789abcdef";
 
+/// What kube-apiserver seals.
+pub(crate) const SEED: &[u8] = &[42; 32];
+
 /// What one sealed seed is bound to.
 type Bound = (String, HashMap<String, Vec<u8>>, Vec<u8>);
 
@@ -271,6 +274,11 @@ impl Plugin {
         self.handle.tasks.join().await.unwrap();
     }
 
+    /// Waits until a metric has a value.
+    pub(crate) async fn until_metric(&self, name: &str, value: &str) {
+        eventually(name, async || self.metric(name).filter(|now| now == value)).await;
+    }
+
     /// Finds the value of a metric by its name and labels.
     pub(crate) fn metric(&self, name: &str) -> Option<String> {
         let text = String::from_utf8(self.handle.metrics.encode()).unwrap();
@@ -320,36 +328,37 @@ impl Client {
 
     /// Waits until Status answers with a key id, and returns it.
     pub(crate) async fn until_ok(&self) -> String {
-        loop {
-            if let Ok(status) = self.status().await {
-                return status.key_id;
-            }
-            pause().await;
-        }
-    }
-
-    /// Waits until Status is an error, and returns it.
-    pub(crate) async fn until_error(&self) -> Status {
-        loop {
-            if let Err(error) = self.status().await {
-                return error;
-            }
-            pause().await;
-        }
+        let answer = eventually("Status answers", async || self.status().await.ok());
+        answer.await.key_id
     }
 
     /// Waits until Status names a key id.
     pub(crate) async fn until_key_id(&self, key_id: &str) {
-        while self
-            .status()
-            .await
-            .is_ok_and(|status| status.key_id != key_id)
-        {
-            pause().await;
-        }
+        let status = async || self.status().await.ok();
+        eventually("Status names the key id", async || {
+            status().await.filter(|status| status.key_id == key_id)
+        })
+        .await;
+    }
+
+    /// Waits until Status is an error whose text holds a text, and returns it.
+    pub(crate) async fn until_error(&self, text: &str) -> Status {
+        let error = async || self.status().await.err();
+        eventually(text, async || {
+            error().await.filter(|error| error.message().contains(text))
+        })
+        .await
     }
 }
 
-pub(crate) async fn pause() {
-    tokio::time::sleep(Duration::from_millis(5)).await;
+/// Asks again and again until there is an answer. What never comes fails the test rather than hangs it; the patience is
+/// far beyond what a slow machine needs.
+pub(crate) async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+    for _ in 0..6_000 {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never: {what}");
 }
