@@ -119,17 +119,10 @@ impl Exposition {
 
 impl Collector for Exposition {
     fn desc(&self) -> Vec<&Desc> {
-        vec![
-            self.usable.desc(),
-            self.health.desc(),
-            self.refused.desc(),
-            self.probe_age.desc(),
-            self.activation.desc(),
-            self.known_key_ids.desc(),
-            self.key_id_info.desc(),
-            self.peers_refused.desc(),
-        ]
-        .concat()
+        self.collectors()
+            .iter()
+            .flat_map(|collector| collector.desc())
+            .collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
