@@ -37,6 +37,8 @@ fn the_worker_dies_with_an_agent_that_is_killed() {
     let place = Place::with_token();
     let agent = ready(&place);
     let worker = agent.worker();
+    // One that hangs does not see that its socket is closed.
+    kill_process(worker, Signal::STOP).unwrap();
     drop(agent);
     until(|| test_kill_process(worker).is_err().then_some(())).expect("the worker is alive");
 }
