@@ -1,6 +1,13 @@
 //! Generated protobuf, clients and status codes. Messages have no `Debug`: some carry plaintext.
 #![forbid(unsafe_code)]
-#![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::use_self, reason = "generated from proto/, where the documentation is")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::use_self,
+    reason = "generated from proto/, where the documentation is"
+)]
 
 /// Interfaces of Strongroom.
 pub mod strongroom {
@@ -30,6 +37,12 @@ pub mod strongroom {
 
 /// Interfaces of Kubernetes.
 pub mod kubernetes {
+    pub mod envelope {
+        /// What kube-apiserver stores in etcd.
+        pub mod v2 {
+            tonic::include_proto!("kubernetes.envelope.v2");
+        }
+    }
     pub mod kms {
         /// Encryption plugin of kube-apiserver.
         pub mod v2 {
