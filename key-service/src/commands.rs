@@ -1,0 +1,77 @@
+//! From a parsed command line to an exit code.
+
+mod admin_certificate;
+
+use std::{path::Path, process::ExitCode};
+
+use strongroom_runtime::{Chain, Program};
+
+use crate::{
+    args::{Args, Command, ConfigFile},
+    config::Config,
+    init, serve,
+};
+
+const NAME: &str = "key-service";
+
+/// Runs a command.
+#[must_use]
+pub fn run(args: Args) -> ExitCode {
+    match args.command {
+        Command::Init(file) => with_config(&file, |config| {
+            finish(block_on(init::init(&config)).map(print))
+        }),
+        Command::Serve(file) => with_config(&file, |config| start(&file.config, config)),
+        Command::AdminCertificate(args) => with_config(&args.config, |config| {
+            finish(block_on(admin_certificate::fetch(&config, &args)))
+        }),
+        Command::CheckConfig(file) => with_config(&file, |_| {
+            println!("{} is valid", file.config.display());
+            ExitCode::SUCCESS
+        }),
+    }
+}
+
+fn with_config(file: &ConfigFile, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match Config::load(&file.config) {
+        Ok(config) => then(config),
+        Err(error) => fail(&error),
+    }
+}
+
+fn start(path: &Path, config: Config) -> ExitCode {
+    let program = Program {
+        name: NAME,
+        version: env!("CARGO_PKG_VERSION"),
+        configuration: path.to_owned(),
+        log: config.log.clone(),
+        probes: Some(config.probes),
+        worker_threads: 2,
+    };
+    strongroom_runtime::run(program, |handle| serve::start(config, handle))
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime
+        .expect("a process can make a runtime at its start")
+        .block_on(future)
+}
+
+fn print(summary: init::Summary) {
+    println!("{summary}");
+}
+
+fn finish<E: std::error::Error + 'static>(outcome: Result<(), E>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    eprintln!("{NAME}: {}", Chain(error));
+    ExitCode::FAILURE
+}

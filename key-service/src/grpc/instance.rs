@@ -1,0 +1,119 @@
+//! `strongroom.v1.Instance`.
+
+use std::sync::Arc;
+
+use strongroom_api::strongroom::v1 as wire;
+use strongroom_core::UnixMillis;
+use strongroom_hsm::TokenDescription;
+use strongroom_runtime::Readiness;
+use tonic::{Request, Response, Status};
+
+use super::{identity::by_certificate, parse::timestamp};
+use crate::service::{CallError, InstanceView, Service};
+
+/// Serves the description of the installation over TLS.
+pub(crate) struct InstanceServer {
+    /// What describes it.
+    pub service: Arc<Service>,
+    /// What is missing right now.
+    pub readiness: Readiness,
+}
+
+#[tonic::async_trait]
+impl wire::instance_server::Instance for InstanceServer {
+    async fn describe(
+        &self,
+        request: Request<wire::DescribeInstanceRequest>,
+    ) -> Result<Response<wire::DescribeInstanceResponse>, Status> {
+        let context = by_certificate(&request)?;
+        let view = self
+            .service
+            .describe_instance(&context)
+            .await
+            .map_err(CallError::into_status)?;
+        Ok(Response::new(answer(view, &self.readiness)))
+    }
+}
+
+fn answer(view: InstanceView, readiness: &Readiness) -> wire::DescribeInstanceResponse {
+    let (checkpoint, anchored_at) = view.anchor.unzip();
+    let conditions = conditions(view.token.as_ref(), anchored_at, readiness);
+    wire::DescribeInstanceResponse {
+        instance_id: view.id.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        store_epoch: view.position.epoch.get(),
+        seq: view.position.seq,
+        store_root: hex::encode(view.position.root.as_bytes()),
+        token: view.token.map(token),
+        audit: Some(wire::AuditLog {
+            records: view.audit_records,
+            certifier_fingerprint: view.certifier_fingerprint,
+            anchored_checkpoint: checkpoint.unwrap_or_default(),
+            anchored_at: anchored_at.map(|time| timestamp(UnixMillis::new(time))),
+        }),
+        system_ring_id: view.system_ring.to_string(),
+        etcd_key_id: view.etcd_key.to_string(),
+        conditions,
+    }
+}
+
+fn token(token: TokenDescription) -> wire::Token {
+    wire::Token {
+        label: token.label,
+        serial: token.serial,
+        manufacturer: token.manufacturer,
+        model: token.model,
+        hardware: token.hardware,
+        wrap_profile: token.wrap_profile,
+    }
+}
+
+fn conditions(
+    token: Option<&TokenDescription>,
+    anchored_at: Option<i64>,
+    readiness: &Readiness,
+) -> Vec<wire::Condition> {
+    let missing = readiness.missing();
+    let ready = condition("Ready", missing.is_empty(), "Serving", "Missing", || {
+        missing
+            .iter()
+            .map(|(name, reason)| format!("{name}: {reason}"))
+            .collect::<Vec<_>>()
+            .join("; ")
+    });
+    let hsm = condition(
+        "HSMAvailable",
+        token.is_some_and(|token| token.message.is_empty()),
+        "Answering",
+        "Away",
+        || {
+            token.map_or_else(
+                || "hsm-agent does not answer".to_owned(),
+                |token| token.message.clone(),
+            )
+        },
+    );
+    let audit = condition(
+        "AuditAnchored",
+        anchored_at.is_some(),
+        "Anchored",
+        "NoAnchorYet",
+        || "no checkpoint of the audit log was anchored yet".to_owned(),
+    );
+    vec![ready, hsm, audit]
+}
+
+fn condition(
+    kind: &str,
+    ok: bool,
+    reason_ok: &str,
+    reason_not: &str,
+    message: impl FnOnce() -> String,
+) -> wire::Condition {
+    wire::Condition {
+        r#type: kind.to_owned(),
+        ok,
+        reason: if ok { reason_ok } else { reason_not }.to_owned(),
+        message: if ok { String::new() } else { message() },
+    }
+}

@@ -1,0 +1,156 @@
+//! What the service does by itself: anchoring checkpoints, refreshing KEKs, writing folded refusals.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use strongroom_audit::{Checkpoint, CheckpointFailed, Checkpointer};
+use strongroom_core::{Caller, ContextDigest, Denied, Job, Resource, action, authorize};
+use strongroom_runtime::{Chain, Condition, fault};
+
+use crate::{registry::ChangeError, service::Service};
+
+/// Refusals are folded by the second.
+const FOLD_INTERVAL: Duration = Duration::from_secs(1);
+/// KEKs are asked for again this often at most, and at least four times within the bound.
+const REFRESH_MAX: Duration = Duration::from_secs(60);
+
+/// A checkpoint was not anchored.
+#[derive(Debug, thiserror::Error)]
+enum AnchorError {
+    #[error("the checkpoint was not made")]
+    Checkpoint(#[source] CheckpointFailed),
+    #[error("the policy does not let the anchor job work")]
+    Denied(#[source] Denied),
+    #[error("the store did not take the checkpoint")]
+    Change(#[source] ChangeError),
+}
+
+/// Anchors a checkpoint whenever the log has grown by more than the record of the last anchor.
+pub(crate) async fn anchor(
+    service: Arc<Service>,
+    checkpointer: Checkpointer,
+    interval: Duration,
+    anchored: Condition,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Infallible> {
+    tokio::pin!(shutdown);
+    let mut covered = 0;
+    loop {
+        if service.trail.log().size() > covered {
+            match anchor_once(&service, &checkpointer).await {
+                Ok(checkpoint) => {
+                    anchored.met();
+                    // The anchor's own record is not worth an anchor: an idle service stays quiet.
+                    covered = checkpoint.size() + 1;
+                }
+                Err(error) => {
+                    let chain = Chain(&error).to_string();
+                    tracing::error!(error = chain, "no checkpoint was anchored");
+                    anchored.missing(chain);
+                }
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = &mut shutdown => break,
+        }
+    }
+    // What came since is covered before the process ends, if the store still takes it.
+    if let Err(error) = anchor_once(&service, &checkpointer).await {
+        tracing::warn!(error = %Chain(&error), "no last checkpoint was anchored");
+    }
+    Ok(())
+}
+
+async fn anchor_once(
+    service: &Service,
+    checkpointer: &Checkpointer,
+) -> Result<Checkpoint, AnchorError> {
+    let position = service.registry.position();
+    let recorded = service.trail.recorded_changes(position.epoch);
+    let checkpoint = checkpointer
+        .checkpoint(
+            position.epoch.get(),
+            position.seq,
+            *position.root.as_bytes(),
+        )
+        .await
+        .map_err(AnchorError::Checkpoint)?;
+    fault::point!("key-service.anchor.before-commit");
+    let caller = Caller::System(Job::Anchor);
+    let permit = authorize::<action::AnchorCheckpoint>(
+        &service.policy,
+        &caller,
+        Resource::Instance,
+        ContextDigest::default(),
+    )
+    .map_err(AnchorError::Denied)?;
+    let note = checkpoint.as_note();
+    service
+        .registry
+        .anchor_checkpoint(
+            &permit,
+            &service.replica,
+            note,
+            recorded,
+            service.clock.now(),
+        )
+        .await
+        .map_err(AnchorError::Change)?;
+    Ok(checkpoint)
+}
+
+/// Keeps the bound of cached KEKs away while the token answers, and says in `/readyz` when it does not.
+pub(crate) async fn refresh(
+    service: Arc<Service>,
+    bound: Duration,
+    hsm: Condition,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Infallible> {
+    tokio::pin!(shutdown);
+    let interval = (bound / 4).min(REFRESH_MAX);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = &mut shutdown => return Ok(()),
+        }
+        let refreshed = service
+            .keyring
+            .refresh(|ring, generation| service.registry.kek(ring, generation))
+            .await;
+        match refreshed {
+            Ok(()) => hsm.met(),
+            Err(error) => {
+                let chain = Chain(&error).to_string();
+                tracing::warn!(
+                    error = chain,
+                    "the token did not give a KEK again; the cached one serves within its bound"
+                );
+                hsm.missing(chain);
+            }
+        }
+    }
+}
+
+/// Writes what was folded, also when no further refusal comes.
+pub(crate) async fn fold(
+    service: Arc<Service>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Infallible> {
+    tokio::pin!(shutdown);
+    let mut last = false;
+    while !last {
+        tokio::select! {
+            () = tokio::time::sleep(FOLD_INTERVAL) => {}
+            () = &mut shutdown => last = true,
+        }
+        let now = if last {
+            i64::MAX
+        } else {
+            service.clock.now().as_i64()
+        };
+        if let Err(error) = service.trail.record_folds(now).await {
+            tracing::error!(error = %Chain(&error), "folded refusals are not in the audit log");
+        }
+    }
+    Ok(())
+}

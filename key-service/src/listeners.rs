@@ -1,0 +1,157 @@
+//! The three doors: TLS for administrators and applications, a socket for the plugin with a thread of its own, a socket
+//! for certificates.
+
+mod tls;
+
+use std::{io, sync::Arc, time::Duration};
+
+use strongroom_api::strongroom::{
+    kms::v1::etcd_keys_server,
+    v1::{certificates_server, crypto_server, instance_server, keys_server},
+};
+use strongroom_runtime::{
+    Condition, Handle,
+    limits::Limits,
+    socket::{self, BindError, Peers, PeersError, SocketOptions},
+    tasks::TaskFailure,
+};
+
+use crate::{
+    config::Config,
+    grpc::{CertificatesServer, CryptoServer, EtcdKeysServer, InstanceServer, KeysServer},
+    service::Service,
+};
+
+/// Why a listener cannot be offered. The operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListenError {
+    /// A list of peers is not valid.
+    #[error("the peers of socket {0} are not valid")]
+    Peers(&'static str, #[source] PeersError),
+    /// A socket cannot be bound.
+    #[error("socket {0} cannot be offered")]
+    Socket(&'static str, #[source] BindError),
+    /// The TLS address cannot be bound.
+    #[error("address {0} cannot be bound")]
+    Address(std::net::SocketAddr, #[source] io::Error),
+    /// A thread cannot be made.
+    #[error("the thread of socket {0} cannot be made")]
+    Thread(&'static str, #[source] io::Error),
+    /// Certificates cannot be used.
+    #[error("the server's certificate cannot be used")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The plugin asks rarely and must never wait for others.
+const KMS_LIMITS: Limits = Limits {
+    streams_per_connection: 64,
+    concurrent_requests: 64,
+    queue_wait: Duration::from_secs(1),
+    request_timeout: Duration::from_secs(5),
+    message_bytes: 64 * 1024,
+};
+
+const ADMIN_LIMITS: Limits = Limits {
+    streams_per_connection: 8,
+    concurrent_requests: 8,
+    queue_wait: Duration::from_secs(1),
+    request_timeout: Duration::from_secs(10),
+    message_bytes: 64 * 1024,
+};
+
+/// A plaintext of 64 KiB, its context and the framing fit.
+const TLS_LIMITS: Limits = Limits {
+    streams_per_connection: 256,
+    concurrent_requests: 1024,
+    queue_wait: Duration::from_secs(1),
+    request_timeout: Duration::from_secs(30),
+    message_bytes: 128 * 1024,
+};
+
+/// Serves the plugin on a thread and a runtime of its own.
+pub(crate) fn spawn_kms(
+    config: &Config,
+    handle: &Handle,
+    service: Arc<Service>,
+) -> Result<(), ListenError> {
+    let socket = config.kms_socket.clone();
+    let peers = Peers::new(socket.peers).map_err(|error| ListenError::Peers("kmsSocket", error))?;
+    let options = SocketOptions {
+        group: socket.group,
+        ..SocketOptions::new(peers)
+    };
+    let ready = handle.readiness.condition("kms-socket");
+    let shutdown = handle.shutdown();
+    let serve = async move {
+        let incoming =
+            socket::bind(&socket.path, options).map_err(|e| ListenError::Socket("kmsSocket", e))?;
+        let server = etcd_keys_server::EtcdKeysServer::new(EtcdKeysServer(service))
+            .max_decoding_message_size(KMS_LIMITS.message_bytes);
+        ready.met();
+        KMS_LIMITS
+            .server()
+            .layer(KMS_LIMITS.concurrency())
+            .add_service(server)
+            .serve_with_incoming_shutdown(incoming, shutdown)
+            .await?;
+        Ok::<(), TaskFailure>(())
+    };
+    handle
+        .tasks
+        .spawn_thread("kms-socket", serve)
+        .map_err(|error| ListenError::Thread("kmsSocket", error))
+}
+
+/// Serves certificates to the service's own user id.
+pub(crate) fn spawn_admin(
+    config: &Config,
+    handle: &Handle,
+    service: Arc<Service>,
+) -> Result<(), ListenError> {
+    let own = rustix::process::geteuid().as_raw();
+    let peers = Peers::new([own]).map_err(|error| ListenError::Peers("adminSocket", error))?;
+    let incoming = socket::bind(
+        &config.admin_socket,
+        SocketOptions {
+            mode: 0o600,
+            ..SocketOptions::new(peers)
+        },
+    )
+    .map_err(|error| ListenError::Socket("adminSocket", error))?;
+    let server = certificates_server::CertificatesServer::new(CertificatesServer(service))
+        .max_decoding_message_size(ADMIN_LIMITS.message_bytes);
+    let shutdown = handle.shutdown();
+    let serving = ADMIN_LIMITS
+        .server()
+        .layer(ADMIN_LIMITS.concurrency())
+        .add_service(server)
+        .serve_with_incoming_shutdown(incoming, shutdown);
+    handle.spawn("admin-socket", serving);
+    Ok(())
+}
+
+/// Serves native gRPC over TLS 1.3.
+pub(crate) async fn spawn_tls(
+    config: &Config,
+    handle: &Handle,
+    service: Arc<Service>,
+) -> Result<(), ListenError> {
+    let ready: Condition = handle.readiness.condition("tls");
+    let incoming = tls::listen(config.listen, handle, &service).await?;
+    let keys = keys_server::KeysServer::new(KeysServer(service.clone()));
+    let crypto = crypto_server::CryptoServer::new(CryptoServer(service.clone()));
+    let instance = InstanceServer {
+        service,
+        readiness: handle.readiness.clone(),
+    };
+    let serving = TLS_LIMITS
+        .server()
+        .layer(TLS_LIMITS.concurrency())
+        .add_service(keys.max_decoding_message_size(TLS_LIMITS.message_bytes))
+        .add_service(crypto.max_decoding_message_size(TLS_LIMITS.message_bytes))
+        .add_service(instance_server::InstanceServer::new(instance))
+        .serve_with_incoming_shutdown(incoming, handle.shutdown());
+    handle.spawn("tls", serving);
+    ready.met();
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! The only caller of the store: typed records, permits in every signature, one change at a time.
+//!
+//! Reads are look-ups in memory. A change is one transaction that also raises `seq`, replaces the root and leaves its
+//! audit record in the outbox; it is answered only after the audit log has that record.
+
+mod change;
+mod codec;
+mod integrity;
+mod open;
+mod path;
+mod records;
+mod state;
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+pub use change::{Change, ChangeError, Committed};
+pub use codec::DecodeError;
+pub use integrity::{IntegrityError, Position};
+pub use open::{OpenError, Peek, StoreLook, VerifiedStore, create, look};
+pub use records::{Instance, Intermediate, Ring, RingOwner, WrappedVersion};
+pub use state::{ReadError, StoredHead};
+use strongroom_core::{
+    Action, Generation, KeyId, Name, Permit, Resource, RingId, RingKind, RingRef, VersionId, action,
+};
+use strongroom_hsm::SignedKekRecord;
+use strongroom_store::{Revision, Store};
+use tokio::sync::Mutex;
+
+use self::{integrity::Ledger, state::State};
+use crate::trail::Trail;
+
+/// The records of one instance.
+pub struct Registry {
+    store: Arc<dyn Store>,
+    trail: Arc<Trail>,
+    state: RwLock<State>,
+    position: RwLock<Position>,
+    writer: Mutex<Writer>,
+}
+
+/// What only the one change in progress may touch.
+struct Writer {
+    ledger: Ledger,
+    root_revision: Revision,
+    /// Set when nobody can tell what the store holds; nothing is written any more.
+    fenced: bool,
+}
+
+/// The name or the id of a key, as callers give it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyLocator {
+    /// Its id.
+    Id(KeyId),
+    /// Its name in the ring.
+    Name(Name),
+}
+
+impl Registry {
+    /// Finds a ring, to ask the policy about it. Tells nothing else about it.
+    pub fn find_ring(&self, ring: RingId) -> Option<RingRef> {
+        self.state().rings.get(&ring).map(|ring| ring.reference())
+    }
+
+    /// Finds a key, to ask the policy about it. Tells nothing else about it.
+    pub fn find_key(&self, ring: RingId, locator: &KeyLocator) -> Option<Resource> {
+        let state = self.state();
+        let ring = state.rings.get(&ring)?.reference();
+        let key = match locator {
+            KeyLocator::Id(key) => *key,
+            KeyLocator::Name(name) => *state.names.get(&(ring.id, name.clone()))?,
+        };
+        state
+            .heads
+            .contains_key(&(ring.id, key))
+            .then_some(Resource::Key { ring, key })
+    }
+
+    /// The key that encrypts etcd, to ask the policy about it.
+    pub fn etcd_key(&self) -> Resource {
+        let instance = self.instance();
+        let ring = RingRef {
+            id: instance.system_ring,
+            kind: RingKind::System,
+        };
+        Resource::Key {
+            ring,
+            key: instance.etcd_key,
+        }
+    }
+
+    /// The instance. Its id and certificates are public.
+    pub fn instance(&self) -> Arc<Instance> {
+        self.state().instance.clone()
+    }
+
+    /// Where the store is.
+    pub fn position(&self) -> Position {
+        self.position
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Whether changes are refused because nobody can tell what the store holds.
+    pub async fn is_fenced(&self) -> bool {
+        self.writer.lock().await.fenced
+    }
+
+    /// The head of the key that the permit is for.
+    pub fn head<A: KeyAction>(&self, permit: &Permit<A>) -> Option<Arc<StoredHead>> {
+        let (ring, key) = permit.key()?;
+        self.state().heads.get(&(ring.id, key)).cloned()
+    }
+
+    /// The heads of the ring that the permit is for, in the order of their ids, after `after`.
+    pub fn heads(
+        &self,
+        permit: &Permit<action::ListKeys>,
+        after: Option<KeyId>,
+        limit: usize,
+    ) -> Vec<Arc<StoredHead>> {
+        let Some(ring) = permit.resource().ring() else {
+            return Vec::new();
+        };
+        let state = self.state();
+        let of_ring = state.heads.iter().filter(|((of, _), _)| *of == ring);
+        let following = of_ring.filter(|((_, key), _)| after.is_none_or(|after| *key > after));
+        following
+            .take(limit)
+            .map(|(_, head)| head.clone())
+            .collect()
+    }
+
+    /// All rings in the order of their ids, after `after`.
+    pub fn rings(
+        &self,
+        _: &Permit<action::ListKeyRings>,
+        after: Option<RingId>,
+        limit: usize,
+    ) -> Vec<Arc<Ring>> {
+        let state = self.state();
+        let following = state
+            .rings
+            .values()
+            .filter(|ring| after.is_none_or(|after| ring.id > after));
+        following.take(limit).cloned().collect()
+    }
+
+    /// The wrapped material of one version of the key that the permit is for, with the record of the KEK that wraps it.
+    pub fn material<A: KeyAction>(
+        &self,
+        permit: &Permit<A>,
+        version: VersionId,
+    ) -> Option<StoredMaterial> {
+        let (ring, key) = permit.key()?;
+        let state = self.state();
+        let wrapped = state.material.get(&(key, version))?.clone();
+        let kek = state.keks.get(&(ring.id, wrapped.kek_generation))?.clone();
+        Some(StoredMaterial { wrapped, kek })
+    }
+
+    /// The KEK record under which new material of a ring is wrapped.
+    pub fn current_kek<A: Action>(&self, permit: &Permit<A>) -> Option<Arc<SignedKekRecord>> {
+        let ring = permit.resource().ring()?;
+        let state = self.state();
+        let generation = state.rings.get(&ring)?.kek_generation;
+        state.keks.get(&(ring, generation)).cloned()
+    }
+
+    /// Every KEK record; they are wrapped and signed, and the keyring refreshes what it has cached of them.
+    pub fn kek(&self, ring: RingId, generation: Generation) -> Option<Arc<SignedKekRecord>> {
+        self.state().keks.get(&(ring, generation)).cloned()
+    }
+
+    /// The checkpoint that was anchored last for a replica, as a signed note, and when.
+    pub fn anchor(&self, replica: &str) -> Option<(String, i64)> {
+        self.state()
+            .anchors
+            .get(replica)
+            .map(|anchor| (anchor.checkpoint_note.clone(), anchor.time_ms))
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        // A poisoned state is still whole: a change replaces entry by entry what the store already holds.
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Material as the store holds it.
+#[derive(Clone, Debug)]
+pub struct StoredMaterial {
+    /// The material under the KEK.
+    pub wrapped: Arc<WrappedVersion>,
+    /// The KEK under the root.
+    pub kek: Arc<SignedKekRecord>,
+}
+
+/// Actions on a key, whose permits let its head and its wrapped material be read.
+pub trait KeyAction: Action {}
+
+macro_rules! key_actions {
+    ($($action:ident),*) => { $(impl KeyAction for action::$action {})* };
+}
+
+key_actions!(
+    DescribeKey,
+    RotateKey,
+    SetPrimaryVersion,
+    EnableVersion,
+    DisableVersion,
+    ScheduleVersionDestruction,
+    CancelVersionDestruction,
+    Encrypt,
+    Decrypt,
+    ProbeEtcdKey,
+    EncryptSeed,
+    DecryptSeed
+);

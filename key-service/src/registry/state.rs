@@ -1,0 +1,150 @@
+//! What the store holds, in memory: everything that a call reads is a look-up here.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use prost::Message;
+use strongroom_api::strongroom::storage::v1 as wire;
+use strongroom_core::{Generation, KeyHead, KeyId, Name, RingId, VersionId};
+use strongroom_hsm::SignedKekRecord;
+
+use super::{
+    codec::{self, DecodeError},
+    path::{self, Place},
+    records::{Instance, Ring, WrappedVersion},
+};
+
+/// A record that is genuine, but not readable by this version of the program.
+#[derive(Debug, thiserror::Error)]
+#[error("record {path} cannot be read")]
+pub struct ReadError {
+    path: String,
+    #[source]
+    source: ReadCause,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ReadCause {
+    #[error(transparent)]
+    Protobuf(prost::DecodeError),
+    #[error(transparent)]
+    Decode(DecodeError),
+    #[error("there is no record of the instance")]
+    NoInstance,
+}
+
+/// A key head with the change that wrote it.
+#[derive(Clone, Debug)]
+pub struct StoredHead {
+    /// The head.
+    pub head: KeyHead,
+    /// `seq` of its last change.
+    pub seq: u64,
+}
+
+/// The outbox: what the audit log has to say about changes, by `seq`.
+pub(crate) type Outbox = BTreeMap<u64, wire::ControlChange>;
+
+pub(crate) struct State {
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) rings: BTreeMap<RingId, Arc<Ring>>,
+    pub(crate) keks: HashMap<(RingId, Generation), Arc<SignedKekRecord>>,
+    pub(crate) heads: BTreeMap<(RingId, KeyId), Arc<StoredHead>>,
+    pub(crate) names: HashMap<(RingId, Name), KeyId>,
+    pub(crate) material: HashMap<(KeyId, VersionId), Arc<WrappedVersion>>,
+    pub(crate) outbox: Outbox,
+    pub(crate) anchors: BTreeMap<String, wire::Anchor>,
+}
+
+impl State {
+    /// A state that holds nothing but the instance.
+    pub(crate) fn new(instance: Arc<Instance>) -> Self {
+        Self {
+            instance,
+            rings: BTreeMap::new(),
+            keks: HashMap::new(),
+            heads: BTreeMap::new(),
+            names: HashMap::new(),
+            material: HashMap::new(),
+            outbox: Outbox::new(),
+            anchors: BTreeMap::new(),
+        }
+    }
+
+    /// Reads verified records.
+    pub(crate) fn load(records: &[(String, u64, Vec<u8>)]) -> Result<Self, ReadError> {
+        let instance = records.iter().find(|(path, ..)| path == path::INSTANCE);
+        let (_, _, value) = instance.ok_or_else(|| ReadError {
+            path: path::INSTANCE.to_owned(),
+            source: ReadCause::NoInstance,
+        })?;
+        let mut state = Self::new(Arc::new(read_instance(value)?));
+        for (path, seq, value) in records {
+            state.put(path, *seq, value).map_err(|source| ReadError {
+                path: path.clone(),
+                source,
+            })?;
+        }
+        Ok(state)
+    }
+
+    /// Takes a record over.
+    fn put(&mut self, path: &str, seq: u64, value: &[u8]) -> Result<(), ReadCause> {
+        match path::place(path) {
+            Some(Place::Ring(id)) => {
+                let ring = codec::decode_ring(parse(value)?).map_err(ReadCause::Decode)?;
+                self.rings.insert(id, Arc::new(ring));
+            }
+            Some(Place::Kek(ring, generation)) => {
+                let signed = codec::decode_kek(self.instance.id, ring, parse(value)?)
+                    .map_err(ReadCause::Decode)?;
+                self.keks.insert((ring, generation), Arc::new(signed));
+            }
+            Some(Place::Head(..)) => {
+                let head = codec::decode_head(parse(value)?).map_err(ReadCause::Decode)?;
+                self.put_head(head, seq);
+            }
+            Some(Place::Material(key, version)) => {
+                let material = codec::decode_material(parse(value)?).map_err(ReadCause::Decode)?;
+                self.material.insert((key, version), Arc::new(material));
+            }
+            Some(Place::Outbox(seq)) => {
+                self.outbox.insert(seq, parse(value)?);
+            }
+            Some(Place::Anchor(replica)) => {
+                self.anchors.insert(replica.to_owned(), parse(value)?);
+            }
+            // The instance was read first; the root and temporary records are none of this state.
+            Some(Place::Instance | Place::Root | Place::Temporary) | None => {}
+        }
+        Ok(())
+    }
+
+    /// Takes over what a committed change wrote.
+    pub(crate) fn apply(&mut self, path: &str, seq: u64, value: &[u8]) {
+        let read = self.put(path, seq, value);
+        debug_assert!(read.is_ok(), "what was just encoded can be read: {path}");
+    }
+
+    fn put_head(&mut self, head: KeyHead, seq: u64) {
+        self.names.insert((head.ring, head.name.clone()), head.id);
+        self.heads
+            .insert((head.ring, head.id), Arc::new(StoredHead { head, seq }));
+    }
+}
+
+/// Reads the record of the instance, before any MAC could be checked.
+pub(crate) fn read_instance(value: &[u8]) -> Result<Instance, ReadError> {
+    let read =
+        parse(value).and_then(|record| codec::decode_instance(record).map_err(ReadCause::Decode));
+    read.map_err(|source| ReadError {
+        path: path::INSTANCE.to_owned(),
+        source,
+    })
+}
+
+fn parse<M: Message + Default>(value: &[u8]) -> Result<M, ReadCause> {
+    M::decode(value).map_err(ReadCause::Protobuf)
+}

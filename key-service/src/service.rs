@@ -1,0 +1,196 @@
+//! What the key service does, whatever the transport: admit the caller, act with the permit, record, answer.
+
+mod certificates;
+mod crypto;
+mod error;
+mod etcd;
+mod instance;
+mod keys;
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+pub use certificates::{CertificateRequest, IssuedCertificate};
+pub use crypto::{DecryptRequest, Decrypted, EncryptRequest, Encrypted, PLAINTEXT_MAX};
+pub use error::CallError;
+pub use etcd::{EtcdProbe, SEED_MAX, SeedRequest};
+pub use instance::InstanceView;
+pub use keys::{NewKeyRequest, VersionChange};
+use strongroom_audit::Outcome;
+use strongroom_auth::Policy;
+use strongroom_core::{Action, Caller, Clock, ContextDigest, Permit, Resource, authorize};
+use strongroom_crypto::DigestKey;
+use strongroom_hsm::Hsm;
+
+use crate::{
+    keyring::Keyring,
+    pki::Issuer,
+    registry::Registry,
+    trail::{Call, Origin, Trail},
+};
+
+/// Everything that a call needs.
+pub struct Service {
+    /// The records.
+    pub registry: Registry,
+    /// The keys.
+    pub keyring: Keyring,
+    /// The audit log.
+    pub trail: Arc<Trail>,
+    /// Who may do what.
+    pub policy: Policy,
+    /// The token, to be described.
+    pub hsm: Arc<dyn Hsm>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Keyed digests of contexts.
+    pub digests: DigestKey,
+    /// Signs certificates of administrators.
+    pub issuer: Issuer,
+    /// Name of this replica.
+    pub replica: String,
+    /// Common names that the configuration lists.
+    pub certificate_names: Vec<String>,
+    /// Fingerprint of the checkpoint-certifying key.
+    pub certifier_fingerprint: String,
+}
+
+/// Who calls, and the call's id.
+#[derive(Clone, Debug)]
+pub struct CallContext {
+    /// The verified caller.
+    pub caller: Caller,
+    /// Where the call comes from.
+    pub origin: Origin,
+}
+
+/// What the audit log says beside who, what and how it ended.
+pub(crate) type Detail = BTreeMap<String, String>;
+
+/// A detail of one pair.
+pub(crate) fn detail<const N: usize>(pairs: [(&str, String); N]) -> Detail {
+    pairs
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
+}
+
+impl Service {
+    /// Admits a caller to an action on a resource, or records and returns the refusal.
+    ///
+    /// `None` stands for a resource that does not exist; the caller cannot tell it from one that he may not see.
+    pub(crate) async fn admit<A: Action>(
+        &self,
+        context: &CallContext,
+        asked: &(dyn fmt::Display + Sync),
+        resource: Option<Resource>,
+        digest: ContextDigest,
+    ) -> Result<Permit<A>, CallError> {
+        let admitted = resource
+            .ok_or(CallError::NotFound)
+            .and_then(|resource| self.authorize::<A>(&context.caller, resource, digest));
+        if let Err(error) = &admitted {
+            self.record_failure::<A>(context, asked, error).await;
+        }
+        admitted
+    }
+
+    fn authorize<A: Action>(
+        &self,
+        caller: &Caller,
+        resource: Resource,
+        digest: ContextDigest,
+    ) -> Result<Permit<A>, CallError> {
+        authorize(&self.policy, caller, resource, digest).map_err(|denied| {
+            // Whoever may not even see a key is told that there is none.
+            if self.may_see(caller, &denied.resource) {
+                CallError::Denied(denied)
+            } else {
+                CallError::NotFound
+            }
+        })
+    }
+
+    fn may_see(&self, caller: &Caller, resource: &Resource) -> bool {
+        use strongroom_core::action::{DescribeKey, ListKeys};
+        let none = ContextDigest::default();
+        match resource {
+            Resource::Instance => true,
+            Resource::Ring(_) => {
+                authorize::<ListKeys>(&self.policy, caller, resource.clone(), none).is_ok()
+            }
+            Resource::Key { .. } => {
+                authorize::<DescribeKey>(&self.policy, caller, resource.clone(), none).is_ok()
+            }
+        }
+    }
+
+    /// Records how a call ended that changed nothing. A success is returned only once it is on disk.
+    pub(crate) async fn conclude<A: Action, T>(
+        &self,
+        context: &CallContext,
+        permit: &Permit<A>,
+        outcome: Result<(T, Detail), CallError>,
+    ) -> Result<T, CallError> {
+        match outcome {
+            Ok((answer, detail)) => {
+                let call = call::<A>(context, permit.resource());
+                self.trail
+                    .succeeded(&call, detail)
+                    .await
+                    .map_err(CallError::audit)?;
+                Ok(answer)
+            }
+            Err(error) => {
+                self.record_failure::<A>(context, permit.resource(), &error)
+                    .await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Records how a change ended; a change that was made is in the log by its outbox.
+    pub(crate) async fn conclude_change<A: Action, T>(
+        &self,
+        context: &CallContext,
+        permit: &Permit<A>,
+        outcome: Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        if let Err(error) = &outcome {
+            self.record_failure::<A>(context, permit.resource(), error)
+                .await;
+        }
+        outcome
+    }
+
+    /// The refusal is answered either way: nothing was done that would have to be recorded first.
+    async fn record_failure<A: Action>(
+        &self,
+        context: &CallContext,
+        resource: &(dyn fmt::Display + Sync),
+        error: &CallError,
+    ) {
+        let outcome = match error {
+            CallError::NotFound | CallError::Denied(_) => Outcome::Denied,
+            _ => Outcome::Failed,
+        };
+        let recorded = self
+            .trail
+            .refused(&call::<A>(context, resource), outcome, error.code())
+            .await;
+        if let Err(error) = recorded {
+            tracing::error!(error = %strongroom_runtime::Chain(&error), "a refusal is not in the audit log");
+        }
+    }
+}
+
+fn call<'a, A: Action>(
+    context: &'a CallContext,
+    resource: &'a (dyn fmt::Display + Sync),
+) -> Call<'a> {
+    Call {
+        caller: &context.caller,
+        action: A::KIND,
+        resource,
+        origin: &context.origin,
+    }
+}

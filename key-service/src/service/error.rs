@@ -1,0 +1,157 @@
+//! How a call can fail: whose fault it is, one stable word for log and audit, one sentence for the caller.
+
+use strongroom_core::{Denied, LifecycleError, VersionId};
+use tonic::{Code, Status};
+
+use crate::{keyring::KeyringError, registry::ChangeError, trail::TrailError};
+
+/// Why a call failed. The caller gets the sentence; sources stay in our log.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// It does not exist, or the caller may not see it. The caller's to mend.
+    #[error("not found")]
+    NotFound,
+    /// The caller may see it, but not do this. The caller's to mend.
+    #[error(transparent)]
+    Denied(Denied),
+    /// The request is wrong in itself. The caller's to mend.
+    #[error("{0}")]
+    Invalid(String),
+    /// The key's state forbids it. The caller's to mend.
+    #[error(transparent)]
+    Lifecycle(LifecycleError),
+    /// The version may not be used. The caller's to mend.
+    #[error("key version {version} cannot be used: it is {state}")]
+    NotUsable {
+        /// Which.
+        version: VersionId,
+        /// Its state in words.
+        state: &'static str,
+    },
+    /// The key was changed since it was read. The caller reads again.
+    #[error("the key was changed in the meantime; read it again")]
+    Stale,
+    /// The name is in use. The caller's to mend.
+    #[error("the name {0} is taken")]
+    NameTaken(String),
+    /// Nothing about a ciphertext that does not open is told. The caller's to mend.
+    #[error("the ciphertext cannot be opened")]
+    DoesNotOpen,
+    /// The audit log is full for this caller. The operator's to mend.
+    #[error("the audit log has no space for this caller; nothing was done")]
+    AuditFull(#[source] TrailError),
+    /// Something that the service needs is away; the caller may try again.
+    #[error("{what} cannot be used now; try again")]
+    Unavailable {
+        /// What is away.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The store holds something that is not genuine or not readable. The operator's to mend.
+    #[error("the service found damaged data and did nothing; its operator has to look")]
+    Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl CallError {
+    /// One stable word for metrics and audit.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound => "NotFound",
+            Self::Denied(_) => "Denied",
+            Self::Invalid(_) => "Invalid",
+            Self::Lifecycle(_) => "StateForbids",
+            Self::NotUsable { .. } => "NotUsable",
+            Self::Stale => "Stale",
+            Self::NameTaken(_) => "NameTaken",
+            Self::DoesNotOpen => "DoesNotOpen",
+            Self::AuditFull(_) => "AuditFull",
+            Self::Unavailable { .. } => "Unavailable",
+            Self::Damaged(_) => "Damaged",
+        }
+    }
+
+    const fn grpc(&self) -> Code {
+        match self {
+            Self::NotFound => Code::NotFound,
+            Self::Denied(_) => Code::PermissionDenied,
+            Self::Invalid(_) | Self::DoesNotOpen => Code::InvalidArgument,
+            Self::Lifecycle(_) | Self::NotUsable { .. } => Code::FailedPrecondition,
+            Self::Stale => Code::Aborted,
+            Self::NameTaken(_) => Code::AlreadyExists,
+            Self::AuditFull(_) => Code::ResourceExhausted,
+            Self::Unavailable { .. } => Code::Unavailable,
+            Self::Damaged(_) => Code::DataLoss,
+        }
+    }
+
+    /// What is answered. What is our fault or the surroundings' is logged here, with its sources, once.
+    #[must_use]
+    pub fn into_status(self) -> Status {
+        if let Self::Unavailable { .. } | Self::Damaged(_) | Self::AuditFull(_) = &self {
+            let chain = strongroom_runtime::Chain(&self);
+            tracing::warn!(code = self.code(), error = %chain, "call failed");
+        }
+        Status::new(self.grpc(), self.to_string())
+    }
+
+    pub(crate) fn audit(error: TrailError) -> Self {
+        match error {
+            TrailError::Full(_) => Self::AuditFull(error),
+            TrailError::Failed(_) => Self::Unavailable {
+                what: "the audit log",
+                source: Box::new(error),
+            },
+        }
+    }
+
+    /// A record that must be there is not: the store is damaged.
+    pub(crate) fn missing(what: &'static str) -> Self {
+        Self::Damaged(format!("the store has no {what}").into())
+    }
+}
+
+impl From<LifecycleError> for CallError {
+    fn from(error: LifecycleError) -> Self {
+        Self::Lifecycle(error)
+    }
+}
+
+impl From<KeyringError> for CallError {
+    fn from(error: KeyringError) -> Self {
+        match error {
+            KeyringError::DoesNotOpen => Self::DoesNotOpen,
+            KeyringError::Corrupt => Self::Damaged(Box::new(error)),
+            KeyringError::Hsm(_) => Self::Unavailable {
+                what: "the HSM",
+                source: Box::new(error),
+            },
+            KeyringError::MemoryCorrupted | KeyringError::Refused | KeyringError::Full(_) => {
+                Self::Unavailable {
+                    what: "the key",
+                    source: Box::new(error),
+                }
+            }
+        }
+    }
+}
+
+impl From<ChangeError> for CallError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Stale => Self::Stale,
+            ChangeError::NameTaken(name) => Self::NameTaken(name),
+            ChangeError::NoRoom(full) => Self::audit(full),
+            ChangeError::Store(_) | ChangeError::Fenced => Self::Unavailable {
+                what: "the store",
+                source: Box::new(error),
+            },
+            ChangeError::Audit(_) => Self::Unavailable {
+                what: "the audit log",
+                source: Box::new(error),
+            },
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! Rings, keys and the life of their versions.
+
+use std::{sync::Arc, time::Duration};
+
+use strongroom_core::{
+    Algorithm, ContextDigest, Generation, KeyHead, KeyId, KeyRole, Name, NewKey, Permit,
+    ProtectionLevel, Purpose, Resource, RingId, RingKind, VersionId, VersionState, action,
+};
+
+use super::{CallContext, CallError, Detail, Service, detail};
+use crate::registry::{Change, KeyAction, KeyLocator, Ring, RingOwner, StoredHead};
+
+/// A key to be made.
+#[derive(Clone, Debug)]
+pub struct NewKeyRequest {
+    /// In which ring.
+    pub ring: RingId,
+    /// Unique in the ring.
+    pub name: Name,
+    /// What for.
+    pub purpose: Purpose,
+    /// How.
+    pub algorithm: Algorithm,
+}
+
+/// A change of one version.
+#[derive(Clone, Debug)]
+pub struct VersionChange {
+    /// The ring.
+    pub ring: RingId,
+    /// The key.
+    pub key: KeyLocator,
+    /// The version.
+    pub version: VersionId,
+    /// The head's `seq` that the caller read, if he wants it compared.
+    pub etag: Option<u64>,
+}
+
+const NO_CONTEXT: ContextDigest = ContextDigest([0; 32]);
+
+impl Service {
+    /// Makes a ring with a new KEK.
+    ///
+    /// # Errors
+    /// See `CallError`.
+    pub async fn create_ring(
+        &self,
+        context: &CallContext,
+        name: Name,
+    ) -> Result<Arc<Ring>, CallError> {
+        let resource = Resource::Instance;
+        let permit = self
+            .admit::<action::CreateKeyRing>(context, &resource, Some(resource.clone()), NO_CONTEXT)
+            .await?;
+        let outcome = self.create_ring_with(&permit, context, name).await;
+        self.conclude_change(context, &permit, outcome).await
+    }
+
+    async fn create_ring_with(
+        &self,
+        permit: &Permit<action::CreateKeyRing>,
+        context: &CallContext,
+        name: Name,
+    ) -> Result<Arc<Ring>, CallError> {
+        let ring = Ring {
+            id: RingId::from_bytes(strongroom_crypto::random::public_bytes()),
+            name,
+            owner: RingOwner::default(),
+            created: self.clock.now(),
+            kek_generation: Generation::FIRST,
+            kind: RingKind::Application,
+        };
+        let instance = self.registry.instance().id;
+        let kek = self
+            .keyring
+            .create_kek(instance, ring.id, ring.kek_generation)
+            .await?;
+        let detail = detail([
+            ("ring", ring.id.to_string()),
+            ("name", ring.name.to_string()),
+        ]);
+        self.registry
+            .commit(
+                permit,
+                Change::default().ring(&ring, &kek),
+                &context.origin,
+                detail,
+            )
+            .await?;
+        Ok(Arc::new(ring))
+    }
+
+    /// Lists rings after `after`.
+    ///
+    /// # Errors
+    /// See `CallError`.
+    pub async fn list_rings(
+        &self,
+        context: &CallContext,
+        after: Option<RingId>,
+        limit: usize,
+    ) -> Result<Vec<Arc<Ring>>, CallError> {
+        let resource = Resource::Instance;
+        let permit = self
+            .admit::<action::ListKeyRings>(context, &resource, Some(resource.clone()), NO_CONTEXT)
+            .await?;
+        let rings = self.registry.rings(&permit, after, limit);
+        self.conclude(context, &permit, Ok((rings, Detail::new())))
+            .await
+    }
+
+    /// Makes a key with its first version.
+    ///
+    /// # Errors
+    /// See `CallError`.
+    pub async fn create_key(
+        &self,
+        context: &CallContext,
+        request: NewKeyRequest,
+    ) -> Result<Arc<StoredHead>, CallError> {
+        let ring = self.registry.find_ring(request.ring).map(Resource::Ring);
+        let asked = format!("ring/{}", request.ring);
+        let permit = self
+            .admit::<action::CreateKey>(context, &asked, ring, NO_CONTEXT)
+            .await?;
+        let outcome = self.create_key_with(&permit, context, request).await;
+        self.conclude_change(context, &permit, outcome).await
+    }
+
+    async fn create_key_with(
+        &self,
+        permit: &Permit<action::CreateKey>,
+        context: &CallContext,
+        request: NewKeyRequest,
+    ) -> Result<Arc<StoredHead>, CallError> {
+        let now = self.clock.now();
+        let head = KeyHead::new(NewKey {
+            id: KeyId::from_bytes(strongroom_crypto::random::public_bytes()),
+            ring: request.ring,
+            name: request.name,
+            purpose: request.purpose,
+            algorithm: request.algorithm,
+            protection: ProtectionLevel::HsmWrapped,
+            role: KeyRole::Api,
+            epoch: self.registry.position().epoch,
+            now,
+        });
+        let kek = self
+            .registry
+            .current_kek(permit)
+            .ok_or_else(|| CallError::missing("KEK of the ring"))?;
+        let material = self
+            .keyring
+            .create_material(&head, head.primary().version, &kek, now)
+            .await?;
+        let detail = detail([
+            ("key", head.id.to_string()),
+            ("name", head.name.to_string()),
+        ]);
+        let change = Change::default().key(&head, &material);
+        let committed = self
+            .registry
+            .commit(permit, change, &context.origin, detail)
+            .await?;
+        Ok(Arc::new(StoredHead {
+            head,
+            seq: committed.position.seq,
+        }))
+    }
+
+    /// Lists keys of a ring after `after`.
+    ///
+    /// # Errors
+    /// See `CallError`.
+    pub async fn list_keys(
+        &self,
+        context: &CallContext,
+        ring: RingId,
+        after: Option<KeyId>,
+        limit: usize,
+    ) -> Result<Vec<Arc<StoredHead>>, CallError> {
+        let resource = self.registry.find_ring(ring).map(Resource::Ring);
+        let permit = self
+            .admit::<action::ListKeys>(context, &format!("ring/{ring}"), resource, NO_CONTEXT)
+            .await?;
+        let heads = self.registry.heads(&permit, after, limit);
+        self.conclude(context, &permit, Ok((heads, Detail::new())))
+            .await
+    }
+
+    /// Reads the head of a key.
+    ///
+    /// # Errors
+    /// See `CallError`.
+    pub async fn describe_key(
+        &self,
+        context: &CallContext,
+        ring: RingId,
+        key: &KeyLocator,
+    ) -> Result<Arc<StoredHead>, CallError> {
+        let permit = self
+            .admit_key::<action::DescribeKey>(context, ring, key)
+            .await?;
+        let head = self.stored(&permit);
+        self.conclude(context, &permit, head.map(|head| (head, Detail::new())))
+            .await
+    }
+
+    /// Makes a new version, primary from now on.
+    ///
+    /// # Errors
+    /// See `CallError`.
+    pub async fn rotate_key(
+        &self,
+        context: &CallContext,
+        ring: RingId,
+        key: &KeyLocator,
+        etag: Option<u64>,
+    ) -> Result<Arc<StoredHead>, CallError> {
+        let permit = self
+            .admit_key::<action::RotateKey>(context, ring, key)
+            .await?;
+        let outcome = self.rotate_with(&permit, context, etag).await;
+        self.conclude_change(context, &permit, outcome).await
+    }
+
+    async fn rotate_with(
+        &self,
+        permit: &Permit<action::RotateKey>,
+        context: &CallContext,
+        etag: Option<u64>,
+    ) -> Result<Arc<StoredHead>, CallError> {
+        let stored = self.stored_as(permit, etag)?;
+        let now = self.clock.now();
+        let next = stored.head.rotated(self.registry.position().epoch, now)?;
+        let version = next.primary().version;
+        let kek = self
+            .registry
+            .current_kek(permit)
+            .ok_or_else(|| CallError::missing("KEK of the ring"))?;
+        let material = self
+            .keyring
+            .create_material(&next, version, &kek, now)
+            .await?;
+        let change = Change::default()
+            .head(&next, stored.seq)
+            .material(next.id, version, &material);
+        let detail = detail([("version", version.to_string())]);
+        let committed = self
+            .registry
+            .commit(permit, change, &context.origin, detail)
+            .await?;
+        Ok(Arc::new(StoredHead {
+            head: next,
+            seq: committed.position.seq,
+        }))
+    }
+
+    /// Makes an existing version primary.
+    ///
+    /// # Errors
+    /// See `CallError`.
+    pub async fn set_primary_version(
+        &self,
+        context: &CallContext,
+        change: &VersionChange,
+    ) -> Result<Arc<StoredHead>, CallError> {
+        let epoch = self.registry.position().epoch;
+        let step = |head: &KeyHead| Ok(head.with_primary(change.version, epoch)?);
+        self.change_version::<action::SetPrimaryVersion>(context, change, step)
+            .await
+    }
+
+    /// Lets a version be used again.
+    ///
+    /// # Errors
+    /// See `CallError`.
+    pub async fn enable_version(
+        &self,
+        context: &CallContext,
+        change: &VersionChange,
+    ) -> Result<Arc<StoredHead>, CallError> {
+        let step = |head: &KeyHead| Ok(head.enabled(change.version)?);
+        self.change_version::<action::EnableVersion>(context, change, step)
+            .await
+    }
+
+    /// Stops the use of a version.
+    ///
+    /// # Errors
+    /// See `CallError`.
+    pub async fn disable_version(
+        &self,
+        context: &CallContext,
+        change: &VersionChange,
+    ) -> Result<Arc<StoredHead>, CallError> {
+        let step = |head: &KeyHead| Ok(head.disabled(change.version)?);
+        self.change_version::<action::DisableVersion>(context, change, step)
+            .await
+    }
+
+    /// Starts the waiting window of a destruction.
+    ///
+    /// # Errors
+    /// See `CallError`.
+    pub async fn schedule_destruction(
+        &self,
+        context: &CallContext,
+        change: &VersionChange,
+        window: Duration,
+    ) -> Result<Arc<StoredHead>, CallError> {
+        let now = self.clock.now();
+        let step = |head: &KeyHead| Ok(head.destruction_scheduled(change.version, window, now)?);
+        self.change_version::<action::ScheduleVersionDestruction>(context, change, step)
+            .await
+    }
+
+    /// Ends the waiting window without destruction.
+    ///
+    /// # Errors
+    /// See `CallError`.
+    pub async fn cancel_destruction(
+        &self,
+        context: &CallContext,
+        change: &VersionChange,
+    ) -> Result<Arc<StoredHead>, CallError> {
+        let step = |head: &KeyHead| Ok(head.destruction_cancelled(change.version)?);
+        self.change_version::<action::CancelVersionDestruction>(context, change, step)
+            .await
+    }
+
+    async fn change_version<A: KeyAction>(
+        &self,
+        context: &CallContext,
+        change: &VersionChange,
+        step: impl Fn(&KeyHead) -> Result<KeyHead, CallError> + Send + Sync,
+    ) -> Result<Arc<StoredHead>, CallError> {
+        let permit = self
+            .admit_key::<A>(context, change.ring, &change.key)
+            .await?;
+        let outcome = self.step_with(&permit, context, change, step).await;
+        self.conclude_change(context, &permit, outcome).await
+    }
+
+    async fn step_with<A: KeyAction>(
+        &self,
+        permit: &Permit<A>,
+        context: &CallContext,
+        change: &VersionChange,
+        step: impl Fn(&KeyHead) -> Result<KeyHead, CallError> + Send + Sync,
+    ) -> Result<Arc<StoredHead>, CallError> {
+        let stored = self.stored_as(permit, change.etag)?;
+        let next = step(&stored.head)?;
+        if next == stored.head {
+            return Ok(stored);
+        }
+        let detail = detail([("version", change.version.to_string())]);
+        let record = Change::default().head(&next, stored.seq);
+        let committed = self
+            .registry
+            .commit(permit, record, &context.origin, detail)
+            .await?;
+        if next
+            .version(change.version)
+            .is_some_and(|version| version.state != VersionState::Enabled)
+        {
+            self.keyring.forget(&next, change.version);
+        }
+        Ok(Arc::new(StoredHead {
+            head: next,
+            seq: committed.position.seq,
+        }))
+    }
+
+    pub(super) async fn admit_key<A: KeyAction>(
+        &self,
+        context: &CallContext,
+        ring: RingId,
+        key: &KeyLocator,
+    ) -> Result<Permit<A>, CallError> {
+        let resource = self.registry.find_key(ring, key);
+        self.admit::<A>(context, &asked(ring, key), resource, NO_CONTEXT)
+            .await
+    }
+
+    pub(super) fn stored<A: KeyAction>(
+        &self,
+        permit: &Permit<A>,
+    ) -> Result<Arc<StoredHead>, CallError> {
+        self.registry
+            .head(permit)
+            .ok_or_else(|| CallError::missing("head of the key"))
+    }
+
+    fn stored_as<A: KeyAction>(
+        &self,
+        permit: &Permit<A>,
+        etag: Option<u64>,
+    ) -> Result<Arc<StoredHead>, CallError> {
+        let stored = self.stored(permit)?;
+        match etag {
+            Some(etag) if etag != stored.seq => Err(CallError::Stale),
+            _ => Ok(stored),
+        }
+    }
+}
+
+/// What the audit log shows of a key that was asked for, found or not.
+pub(super) fn asked(ring: RingId, key: &KeyLocator) -> String {
+    match key {
+        KeyLocator::Id(key) => format!("key/{ring}/{key}"),
+        KeyLocator::Name(name) => format!("key/{ring}/name:{name}"),
+    }
+}

@@ -1,0 +1,246 @@
+//! The service's side of the audit log: who did what with which outcome, on disk before any answer leaves.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use strongroom_api::strongroom::storage::v1 as wire;
+use strongroom_audit::{
+    self as audit, AppendError, Draft, Folder, Kind, Log, MAX_RECORD_BYTES, Observed, Outcome,
+    Share,
+};
+use strongroom_core::{ActionKind, Caller, Clock, StoreEpoch, UnixMillis};
+
+/// The audit log did not take a record; whatever it is about must not be answered as a success.
+#[derive(Debug, thiserror::Error)]
+pub enum TrailError {
+    /// No space for this kind of caller.
+    #[error(
+        "the audit log has no space left for {0}; free or add space, or move old segments away"
+    )]
+    Full(Share),
+    /// It cannot be written at all.
+    #[error("the audit log cannot be written")]
+    Failed(#[source] AppendError),
+}
+
+/// Where a call comes from, beside its caller.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// Correlates record, log lines and answer.
+    pub request_id: String,
+}
+
+impl Origin {
+    /// One of our own jobs; it has no request.
+    #[must_use]
+    pub fn job() -> Self {
+        Self::default()
+    }
+}
+
+/// One call, before its outcome is known.
+pub struct Call<'a> {
+    /// Who.
+    pub caller: &'a Caller,
+    /// Does what.
+    pub action: ActionKind,
+    /// To what: a path of ids.
+    pub resource: &'a (dyn fmt::Display + Sync),
+    /// From where.
+    pub origin: &'a Origin,
+}
+
+/// Writes the audit log of this replica.
+pub struct Trail {
+    log: Log,
+    clock: Arc<dyn Clock>,
+    folder: Mutex<Folder>,
+}
+
+/// Callers whose refusals are told apart within one second.
+const FOLDED_CALLERS: usize = 1024;
+
+impl Trail {
+    /// Takes over an open log.
+    #[must_use]
+    pub fn new(log: Log, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            log,
+            clock,
+            folder: Mutex::new(Folder::new(FOLDED_CALLERS)),
+        }
+    }
+
+    /// The log itself.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The time that records get.
+    #[must_use]
+    pub fn now(&self) -> UnixMillis {
+        self.clock.now()
+    }
+
+    /// Refuses when the system's share of the space is used up.
+    ///
+    /// # Errors
+    /// `Full`.
+    pub fn check_room(&self) -> Result<(), TrailError> {
+        let usage = self.log.usage();
+        let system = usage.capacity_bytes / 10 * 9;
+        let room = usage.reserve_held && usage.used_bytes + MAX_RECORD_BYTES as u64 <= system;
+        if room {
+            Ok(())
+        } else {
+            Err(TrailError::Full(Share::System))
+        }
+    }
+
+    /// Refuses when not even the reserve has space.
+    ///
+    /// # Errors
+    /// `Full`.
+    pub fn check_reserve(&self) -> Result<(), TrailError> {
+        let usage = self.log.usage();
+        let room = usage.used_bytes + MAX_RECORD_BYTES as u64 <= usage.capacity_bytes;
+        if room {
+            Ok(())
+        } else {
+            Err(TrailError::Full(Share::Reserve))
+        }
+    }
+
+    /// Records that a call succeeded. Only after this may it be answered.
+    ///
+    /// # Errors
+    /// The record is not on disk.
+    pub async fn succeeded(
+        &self,
+        call: &Call<'_>,
+        detail: BTreeMap<String, String>,
+    ) -> Result<(), TrailError> {
+        self.record(call, Outcome::Succeeded, "Ok", detail).await
+    }
+
+    /// Records that a call was refused or failed. Beyond ten a second of one caller they are counted into one record.
+    ///
+    /// # Errors
+    /// The record is not on disk.
+    pub async fn refused(
+        &self,
+        call: &Call<'_>,
+        outcome: Outcome,
+        code: &str,
+    ) -> Result<(), TrailError> {
+        self.record_folds(self.now().as_i64()).await?;
+        let observed = self
+            .folder()
+            .refuse(&call.caller.to_string(), self.now().as_i64());
+        match observed {
+            Observed::Record => self.record(call, outcome, code, BTreeMap::new()).await,
+            Observed::Held => Ok(()),
+        }
+    }
+
+    /// Records what was counted in seconds that have passed at `now`; once a second, and with `i64::MAX` at the end.
+    ///
+    /// # Errors
+    /// A record is not on disk.
+    pub async fn record_folds(&self, now: i64) -> Result<(), TrailError> {
+        let due = self.folder().due(now);
+        for fold in due {
+            let mut draft = Draft::new(Kind::Refusals, fold.folded.last, "Refused");
+            draft.caller = fold.caller.unwrap_or_else(|| "others".to_owned());
+            draft.outcome = Outcome::Denied;
+            draft.code = "Folded".to_owned();
+            draft.folded = Some(fold.folded);
+            self.append(draft, Share::Tenant).await?;
+        }
+        Ok(())
+    }
+
+    fn folder(&self) -> MutexGuard<'_, Folder> {
+        // Each step leaves whole counters behind.
+        self.folder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn record(
+        &self,
+        call: &Call<'_>,
+        outcome: Outcome,
+        code: &str,
+        detail: BTreeMap<String, String>,
+    ) -> Result<(), TrailError> {
+        let mut draft = Draft::new(Kind::Call, self.now().as_i64(), call.action.as_str());
+        draft.request_id.clone_from(&call.origin.request_id);
+        draft.caller = call.caller.to_string();
+        draft.resource = call.resource.to_string();
+        draft.outcome = outcome;
+        draft.code = code.to_owned();
+        draft.detail = detail;
+        self.append(draft, share(call.caller, call.action)).await
+    }
+
+    /// The last change of this epoch that the log has without a gap.
+    #[must_use]
+    pub fn recorded_changes(&self, epoch: StoreEpoch) -> u64 {
+        let complete = self.log.changes().complete();
+        complete
+            .filter(|change| change.epoch == epoch.get())
+            .map_or(0, |change| change.seq)
+    }
+
+    /// Records a change of the control plane.
+    ///
+    /// # Errors
+    /// The record is not on disk; the outbox still has it.
+    pub async fn record_change(
+        &self,
+        epoch: StoreEpoch,
+        seq: u64,
+        change: wire::ControlChange,
+    ) -> Result<(), TrailError> {
+        let kind = if change.action == ActionKind::AnchorCheckpoint.as_str() {
+            Kind::Anchor
+        } else {
+            Kind::Change
+        };
+        let mut draft = Draft::new(kind, change.time_ms, change.action);
+        draft.request_id = change.request_id;
+        draft.caller = change.caller;
+        draft.resource = change.resource;
+        draft.outcome = Outcome::Succeeded;
+        draft.code = "Ok".to_owned();
+        draft.detail = change.detail.into_iter().collect();
+        draft.change = Some(audit::Change {
+            epoch: epoch.get(),
+            seq,
+        });
+        self.append(draft, Share::System).await
+    }
+
+    async fn append(&self, draft: Draft, share: Share) -> Result<(), TrailError> {
+        match self.log.append(draft, share).await {
+            Ok(_) => Ok(()),
+            Err(AppendError::Full { share, .. }) => Err(TrailError::Full(share)),
+            Err(error) => Err(TrailError::Failed(error)),
+        }
+    }
+}
+
+/// On whose account a record is written: the API server's plugin has the reserve, so that a full log never keeps a
+/// cluster from starting; administration comes next.
+fn share(caller: &Caller, action: ActionKind) -> Share {
+    match (caller, action) {
+        (Caller::KmsSocket { .. }, _) => Share::Reserve,
+        (_, ActionKind::Encrypt | ActionKind::Decrypt) => Share::Tenant,
+        (Caller::Certificate(_) | Caller::AdminSocket { .. } | Caller::System(_), _) => {
+            Share::System
+        }
+    }
+}
