@@ -1,2 +1,8 @@
-//! Stories on a real cluster.
+//! What stories share: a cluster with the three programs beside it, and eyes for etcd's raw bytes.
+//!
+//! Stories need root, the Debian packages and the tools of `cargo xtask setup`, and the programs in the target folder.
 #![forbid(unsafe_code)]
+
+pub mod envelope;
+pub mod native;
+pub mod world;

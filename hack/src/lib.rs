@@ -7,6 +7,7 @@ pub mod cli;
 pub mod cluster;
 pub mod deny;
 pub mod edges;
+pub mod installation;
 pub mod packages;
 pub mod paths;
 pub mod programs;

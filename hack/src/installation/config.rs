@@ -1,0 +1,96 @@
+//! The configuration files of an installation, and what others need to use it.
+
+use super::{AGENT_UID, Installation, KEY_SERVICE_UID, PLUGIN_UID, Program};
+
+pub(super) fn text(of: &Installation, program: Program) -> String {
+    match program {
+        Program::HsmAgent => hsm_agent(of),
+        Program::KeyService => key_service(of),
+        Program::KmsPlugin => kms_plugin(of),
+    }
+}
+
+fn hsm_agent(of: &Installation) -> String {
+    let (data, socket) = (of.path("agent"), of.path("run/hsm/agent.sock"));
+    let port = of.probe_port(Program::HsmAgent);
+    format!(
+        "dataDir: {data}\n\
+         socket:\n  path: {socket}\n  group: {KEY_SERVICE_UID}\n  peers:\n  - uid: {KEY_SERVICE_UID}\n\
+         probes: 127.0.0.1:{port}\n\
+         token:\n  type: SoftHSM\n  module: /usr/lib/softhsm/libsofthsm2.so\n  label: strongroom\n\
+         log: info\n",
+        data = data.display(),
+        socket = socket.display(),
+    )
+}
+
+fn key_service(of: &Installation) -> String {
+    let port = of.probe_port(Program::KeyService);
+    format!(
+        "dataDir: {data}\n\
+         listen: {listen}\n\
+         probes: 127.0.0.1:{port}\n\
+         adminSocket: {admin}\n\
+         kmsSocket:\n  path: {kms}\n  peers: [{PLUGIN_UID}]\n  group: {PLUGIN_UID}\n\
+         hsmAgent:\n  socket: {agent}\n  uid: {AGENT_UID}\n\
+         audit:\n  dir: {audit}\n  capacityMib: {capacity}\n  reserveMib: 1\n  segmentMib: 4\n\
+         kekCacheTtl: {ttl}\n\
+         administrators:\n- certificate: administrator\n",
+        data = of.path("service").display(),
+        listen = of.server(),
+        admin = of.path("run/service/admin.sock").display(),
+        kms = of.path("run/kms/key-service.sock").display(),
+        agent = of.path("run/hsm/agent.sock").display(),
+        audit = of.audit_dir().display(),
+        capacity = of.settings.audit_capacity_mib,
+        ttl = of.settings.kek_cache_ttl,
+    )
+}
+
+fn kms_plugin(of: &Installation) -> String {
+    let port = of.probe_port(Program::KmsPlugin);
+    format!(
+        "listen:\n  path: {socket}\n  peers: [0]\n\
+         keyService:\n  socket: {service}\n  uid: {KEY_SERVICE_UID}\n\
+         state: {state}\n\
+         probes: 127.0.0.1:{port}\n",
+        socket = of.plugin_socket().display(),
+        service = of.path("run/kms/key-service.sock").display(),
+        state = of.path("plugin/state.json").display(),
+    )
+}
+
+/// `identity` stays last, so that objects written before are still read.
+pub(super) fn encryption(of: &Installation, resources: &[&str]) -> String {
+    format!(
+        "apiVersion: apiserver.config.k8s.io/v1\n\
+         kind: EncryptionConfiguration\n\
+         resources:\n\
+         - resources: [{resources}]\n\
+        \x20 providers:\n\
+        \x20 - kms:\n\
+        \x20     apiVersion: v2\n\
+        \x20     name: strongroom\n\
+        \x20     endpoint: unix://{socket}\n\
+        \x20     timeout: 3s\n\
+        \x20 - identity: {{}}\n",
+        resources = resources.join(", "),
+        socket = of.plugin_socket().display(),
+    )
+}
+
+pub(super) fn command_line(of: &Installation, name: &str) -> String {
+    let at = |suffix: &str| {
+        of.path("etc")
+            .join(format!("{name}{suffix}"))
+            .display()
+            .to_string()
+    };
+    format!(
+        "server: {}\nca: {}\ncertificate: {}\nkey: {}\n",
+        of.server(),
+        at("-root.crt"),
+        at(".crt"),
+        at(".key")
+    )
+}
