@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use strongroom_hack::{
     cluster::{Health, Name, Options, Release, ScopedCluster},
     installation::{Installation, Settings},
+    programs::{Build, Programs},
 };
 
 /// Everything that one story needs. It leaves nothing behind unless the story fails.
@@ -27,20 +28,6 @@ pub struct World {
     root: PathBuf,
 }
 
-/// The folder of programs that cargo built beside this test.
-///
-/// # Panics
-/// When a test does not run from a target folder.
-#[must_use]
-pub fn binaries() -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    let folder = test
-        .ancestors()
-        .nth(2)
-        .expect("tests lie in <target>/<profile>/deps");
-    folder.to_owned()
-}
-
 /// An installation of its own for a test, below a folder that nobody else can write.
 ///
 /// # Errors
@@ -48,7 +35,8 @@ pub fn binaries() -> PathBuf {
 pub fn installation(name: &str, first_port: u16) -> Result<Installation> {
     let root =
         PathBuf::from("/var/lib/strongroom-test").join(format!("{name}-{}", std::process::id()));
-    Installation::lay_out(Settings::new(root, binaries(), first_port))
+    let programs = Programs::ensure_built(Build::Plain)?;
+    Installation::lay_out(Settings::new(root, programs.folder(), first_port))
 }
 
 impl World {
