@@ -2,9 +2,11 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use prometheus::IntGauge;
 use strongroom_audit::{Checkpoint, CheckpointFailed, Checkpointer};
 use strongroom_core::{Caller, ContextDigest, Denied, Job, Resource, action, authorize};
 use strongroom_runtime::{Chain, Condition, fault};
+use strongroom_store::SqliteStore;
 
 use crate::{registry::ChangeError, service::Service};
 
@@ -27,7 +29,7 @@ enum AnchorError {
 /// Anchors a checkpoint whenever the log has grown by more than the record of the last anchor.
 pub(crate) async fn anchor(
     service: Arc<Service>,
-    checkpointer: Checkpointer,
+    checkpointer: Arc<Checkpointer>,
     interval: Duration,
     anchored: Condition,
     shutdown: impl Future<Output = ()>,
@@ -53,10 +55,6 @@ pub(crate) async fn anchor(
             () = tokio::time::sleep(interval) => {}
             () = &mut shutdown => break,
         }
-    }
-    // What came since is covered before the process ends, if the store still takes it.
-    if let Err(error) = anchor_once(&service, &checkpointer).await {
-        tracing::warn!(error = %Chain(&error), "no last checkpoint was anchored");
     }
     Ok(())
 }
@@ -99,58 +97,77 @@ async fn anchor_once(
     Ok(checkpoint)
 }
 
-/// Keeps the bound of cached KEKs away while the token answers, and says in `/readyz` when it does not.
+/// Keeps the bound of cached KEKs away while the token answers. While it does not, the cached ones serve; `/readyz` says so
+/// only when the KEK of the system ring is no longer among them.
 pub(crate) async fn refresh(
     service: Arc<Service>,
     bound: Duration,
     hsm: Condition,
+    available: IntGauge,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Infallible> {
     tokio::pin!(shutdown);
     let interval = (bound / 4).min(REFRESH_MAX);
+    available.set(1);
     loop {
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
             () = &mut shutdown => return Ok(()),
         }
-        let refreshed = service
-            .keyring
-            .refresh(|ring, generation| service.registry.kek(ring, generation))
-            .await;
-        match refreshed {
+        let record = |ring, generation| service.registry.kek(ring, generation);
+        let refreshed = service.keyring.refresh(record).await;
+        available.set(refreshed.is_ok().into());
+        if let Err(error) = refreshed {
+            tracing::warn!(error = %Chain(&error), "the token did not give a KEK again; the cached ones serve within their bound");
+        }
+        let usable = match service.registry.system_kek() {
+            Some(kek) => service
+                .keyring
+                .pair(&kek)
+                .await
+                .map(drop)
+                .map_err(|error| Chain(&error).to_string()),
+            None => Err("the store has no KEK of the system ring".to_owned()),
+        };
+        match usable {
             Ok(()) => hsm.met(),
-            Err(error) => {
-                let chain = Chain(&error).to_string();
-                tracing::warn!(
-                    error = chain,
-                    "the token did not give a KEK again; the cached one serves within its bound"
-                );
-                hsm.missing(chain);
+            Err(reason) => {
+                available.set(0);
+                hsm.missing(reason);
             }
         }
     }
 }
 
-/// Writes what was folded, also when no further refusal comes.
+/// Writes what was folded in seconds that have passed, also when no further refusal comes.
 pub(crate) async fn fold(
     service: Arc<Service>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Infallible> {
     tokio::pin!(shutdown);
-    let mut last = false;
-    while !last {
+    loop {
         tokio::select! {
             () = tokio::time::sleep(FOLD_INTERVAL) => {}
-            () = &mut shutdown => last = true,
+            () = &mut shutdown => return Ok(()),
         }
-        let now = if last {
-            i64::MAX
-        } else {
-            service.clock.now().as_i64()
-        };
-        if let Err(error) = service.trail.record_folds(now).await {
-            tracing::error!(error = %Chain(&error), "folded refusals are not in the audit log");
-        }
+        fold_once(&service, service.clock.now().as_i64()).await;
     }
-    Ok(())
+}
+
+async fn fold_once(service: &Service, now: i64) {
+    if let Err(error) = service.trail.record_folds(now).await {
+        tracing::error!(error = %Chain(&error), "folded refusals are not in the audit log");
+    }
+}
+
+/// Ends in order: the last records, a checkpoint over them, the log, the store. Nothing may be served any more.
+pub(crate) async fn close(service: &Service, checkpointer: &Checkpointer, store: &SqliteStore) {
+    fold_once(service, i64::MAX).await;
+    if let Err(error) = anchor_once(service, checkpointer).await {
+        tracing::warn!(error = %Chain(&error), "no last checkpoint was anchored");
+    }
+    service.trail.log().close().await;
+    if let Err(error) = store.close().await {
+        tracing::warn!(error = %Chain(&error), "the store was not closed in order");
+    }
 }

@@ -13,6 +13,7 @@ mod init;
 mod jobs;
 pub mod keyring;
 mod listeners;
+mod metrics;
 pub mod pki;
 pub mod registry;
 mod serve;

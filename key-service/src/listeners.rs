@@ -1,9 +1,10 @@
 //! The three doors: TLS for administrators and applications, a socket for the plugin with a thread of its own, a socket
 //! for certificates.
 
+mod observe;
 mod tls;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use strongroom_api::strongroom::{
     kms::v1::etcd_keys_server,
@@ -16,6 +17,9 @@ use strongroom_runtime::{
     tasks::TaskFailure,
 };
 
+use tokio::sync::mpsc;
+
+use self::observe::Observe;
 use crate::{
     config::Config,
     grpc::{CertificatesServer, CryptoServer, EtcdKeysServer, InstanceServer, KeysServer},
@@ -40,6 +44,15 @@ pub(crate) enum ListenError {
     /// Certificates cannot be used.
     #[error("the server's certificate cannot be used")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Held by a listener until it has answered its last call; never used to send.
+pub(crate) type Serving = mpsc::Sender<Infallible>;
+
+async fn while_serving<T>(serve: impl Future<Output = T>, serving: Serving) -> T {
+    let ended = serve.await;
+    drop(serving);
+    ended
 }
 
 /// The plugin asks rarely and must never wait for others.
@@ -73,6 +86,7 @@ pub(crate) fn spawn_kms(
     config: &Config,
     handle: &Handle,
     service: Arc<Service>,
+    serving: Serving,
 ) -> Result<(), ListenError> {
     let socket = config.kms_socket.clone();
     let peers = Peers::new(socket.peers).map_err(|error| ListenError::Peers("kmsSocket", error))?;
@@ -81,6 +95,7 @@ pub(crate) fn spawn_kms(
         ..SocketOptions::new(peers)
     };
     let ready = handle.readiness.condition("kms-socket");
+    let observe = Observe::new(&handle.metrics, "kms_socket");
     let shutdown = handle.shutdown();
     let serve = async move {
         let incoming =
@@ -90,10 +105,12 @@ pub(crate) fn spawn_kms(
         ready.met();
         KMS_LIMITS
             .server()
+            .layer(observe)
             .layer(KMS_LIMITS.concurrency())
             .add_service(server)
             .serve_with_incoming_shutdown(incoming, shutdown)
             .await?;
+        drop(serving);
         Ok::<(), TaskFailure>(())
     };
     handle
@@ -107,6 +124,7 @@ pub(crate) fn spawn_admin(
     config: &Config,
     handle: &Handle,
     service: Arc<Service>,
+    serving: Serving,
 ) -> Result<(), ListenError> {
     let own = rustix::process::geteuid().as_raw();
     let peers = Peers::new([own]).map_err(|error| ListenError::Peers("adminSocket", error))?;
@@ -121,12 +139,13 @@ pub(crate) fn spawn_admin(
     let server = certificates_server::CertificatesServer::new(CertificatesServer(service))
         .max_decoding_message_size(ADMIN_LIMITS.message_bytes);
     let shutdown = handle.shutdown();
-    let serving = ADMIN_LIMITS
+    let serve = ADMIN_LIMITS
         .server()
+        .layer(Observe::new(&handle.metrics, "admin_socket"))
         .layer(ADMIN_LIMITS.concurrency())
         .add_service(server)
         .serve_with_incoming_shutdown(incoming, shutdown);
-    handle.spawn("admin-socket", serving);
+    handle.spawn("admin-socket", while_serving(serve, serving));
     Ok(())
 }
 
@@ -135,6 +154,7 @@ pub(crate) async fn spawn_tls(
     config: &Config,
     handle: &Handle,
     service: Arc<Service>,
+    serving: Serving,
 ) -> Result<(), ListenError> {
     let ready: Condition = handle.readiness.condition("tls");
     let incoming = tls::listen(config.listen, handle, &service).await?;
@@ -144,14 +164,15 @@ pub(crate) async fn spawn_tls(
         service,
         readiness: handle.readiness.clone(),
     };
-    let serving = TLS_LIMITS
+    let serve = TLS_LIMITS
         .server()
+        .layer(Observe::new(&handle.metrics, "tls"))
         .layer(TLS_LIMITS.concurrency())
         .add_service(keys.max_decoding_message_size(TLS_LIMITS.message_bytes))
         .add_service(crypto.max_decoding_message_size(TLS_LIMITS.message_bytes))
         .add_service(instance_server::InstanceServer::new(instance))
         .serve_with_incoming_shutdown(incoming, handle.shutdown());
-    handle.spawn("tls", serving);
+    handle.spawn("tls", while_serving(serve, serving));
     ready.met();
     Ok(())
 }

@@ -172,6 +172,13 @@ impl Registry {
         self.state().keks.get(&(ring, generation)).cloned()
     }
 
+    /// The record of the KEK under which the installation's own material is wrapped.
+    pub fn system_kek(&self) -> Option<Arc<SignedKekRecord>> {
+        let state = self.state();
+        let ring = state.rings.get(&state.instance.system_ring)?;
+        state.keks.get(&(ring.id, ring.kek_generation)).cloned()
+    }
+
     /// The checkpoint that was anchored last for a replica, as a signed note, and when.
     pub fn anchor(&self, replica: &str) -> Option<(String, i64)> {
         self.state()

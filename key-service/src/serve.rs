@@ -1,14 +1,21 @@
 //! The one place where everything meets: boot, listeners, jobs.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use strongroom_audit::Checkpointer;
 use strongroom_runtime::{Handle, tasks::TaskFailure};
+use strongroom_store::SqliteStore;
+use tokio::sync::mpsc;
 
 use crate::{
     boot::{self, Booted},
     config::Config,
-    jobs, listeners,
+    jobs, listeners, metrics,
+    service::Service,
 };
+
+/// How long calls in work may take at the end; the process has five seconds in all.
+const DRAIN: Duration = Duration::from_secs(3);
 
 /// Brings the service up and spawns its tasks.
 ///
@@ -22,36 +29,66 @@ pub(crate) async fn start(config: Config, handle: Handle) -> Result<(), TaskFail
         checkpointer,
     } = boot::boot(&config, &handle).await?;
 
-    listeners::spawn_kms(&config, &handle, service.clone())?;
-    listeners::spawn_admin(&config, &handle, service.clone())?;
-    listeners::spawn_tls(&config, &handle, service.clone()).await?;
+    let (serving, drained) = mpsc::channel(1);
+    listeners::spawn_kms(&config, &handle, service.clone(), serving.clone())?;
+    listeners::spawn_admin(&config, &handle, service.clone(), serving.clone())?;
+    listeners::spawn_tls(&config, &handle, service.clone(), serving).await?;
+    spawn_jobs(
+        &config,
+        &handle,
+        &service,
+        Arc::new(checkpointer),
+        store,
+        drained,
+    );
+    Ok(())
+}
 
+fn spawn_jobs(
+    config: &Config,
+    handle: &Handle,
+    service: &Arc<Service>,
+    checkpointer: Arc<Checkpointer>,
+    store: Arc<SqliteStore>,
+    mut drained: mpsc::Receiver<Infallible>,
+) {
     let anchored = handle.readiness.condition("audit");
     let interval = config.audit.checkpoint_interval;
-    let shutdown = handle.shutdown();
-    handle.spawn("anchor", {
-        let service = service.clone();
-        async move {
-            let ended = jobs::anchor(service.clone(), checkpointer, interval, anchored, shutdown).await;
-            // The last thing that writes: after it log and store are closed in order.
-            service.trail.log().close().await;
-            if let Err(error) = store.close().await {
-                tracing::warn!(error = %strongroom_runtime::Chain(&error), "the store was not closed in order");
-            }
-            ended
-        }
-    });
+    let anchor = jobs::anchor(
+        service.clone(),
+        checkpointer.clone(),
+        interval,
+        anchored,
+        handle.shutdown(),
+    );
+    handle.spawn("anchor", anchor);
+
     let hsm = handle.readiness.condition("hsm");
     hsm.met();
-    handle.spawn(
-        "refresh",
-        jobs::refresh(
-            service.clone(),
-            config.kek_cache_ttl,
-            hsm,
-            handle.shutdown(),
-        ),
+    let available = handle
+        .metrics
+        .gauge("hsm_available", "1 while the token gives KEKs when asked.");
+    let refresh = jobs::refresh(
+        service.clone(),
+        config.kek_cache_ttl,
+        hsm,
+        available,
+        handle.shutdown(),
     );
-    handle.spawn("fold", jobs::fold(service, handle.shutdown()));
-    Ok(())
+    handle.spawn("refresh", refresh);
+
+    handle.spawn(
+        "watch",
+        metrics::watch(service.clone(), handle.metrics.clone(), handle.shutdown()),
+    );
+    handle.spawn("fold", jobs::fold(service.clone(), handle.shutdown()));
+
+    let (service, shutdown) = (service.clone(), handle.shutdown());
+    handle.spawn("close", async move {
+        shutdown.await;
+        // Nobody sends: the channel ends when the last listener has answered its last call.
+        let _ = tokio::time::timeout(DRAIN, drained.recv()).await;
+        jobs::close(&service, &checkpointer, &store).await;
+        Ok::<(), Infallible>(())
+    });
 }

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use strongroom_api::strongroom::storage::v1 as wire;
@@ -58,6 +61,7 @@ pub struct Trail {
     log: Log,
     clock: Arc<dyn Clock>,
     folder: Mutex<Folder>,
+    failed: AtomicBool,
 }
 
 /// Callers whose refusals are told apart within one second.
@@ -71,6 +75,7 @@ impl Trail {
             log,
             clock,
             folder: Mutex::new(Folder::new(FOLDED_CALLERS)),
+            failed: AtomicBool::new(false),
         }
     }
 
@@ -78,6 +83,12 @@ impl Trail {
     #[must_use]
     pub fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// Whether the log takes no more records until a restart.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// The time that records get.
@@ -228,7 +239,13 @@ impl Trail {
         match self.log.append(draft, share).await {
             Ok(_) => Ok(()),
             Err(AppendError::Full { share, .. }) => Err(TrailError::Full(share)),
-            Err(error) => Err(TrailError::Failed(error)),
+            Err(error) => {
+                // A record that is too large is one call's failure; everything else closes the log until a restart.
+                if matches!(error, AppendError::Io(_) | AppendError::Closed) {
+                    self.failed.store(true, Ordering::Relaxed);
+                }
+                Err(TrailError::Failed(error))
+            }
         }
     }
 }
