@@ -45,10 +45,25 @@ impl World {
     /// # Errors
     /// With the log of whatever did not come up.
     pub fn start(name: &str, first_port: u16, kubernetes: Release) -> Result<Self> {
+        Self::start_with(name, first_port, kubernetes, |_| {})
+    }
+
+    /// The same with other settings of the installation.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn start_with(
+        name: &str,
+        first_port: u16,
+        kubernetes: Release,
+        change: impl FnOnce(&mut Settings),
+    ) -> Result<Self> {
         let mut installation = installation(name, first_port)?;
+        change(installation.settings_mut());
+        installation.write_configuration()?;
         let fingerprint = installation.bring_up()?;
         let administrator = installation.administrator("administrator")?;
-        let mut options = Options::new(name.parse::<Name>()?);
+        let mut options = Options::new(format!("e2e-{name}").parse::<Name>()?);
         options.kubernetes = kubernetes;
         let cluster = ScopedCluster::up(options)?;
         let root = installation.path("");

@@ -42,6 +42,16 @@ fn secrets_are_encrypted_rotated_and_read_again() -> Result<()> {
     world.clean_up()
 }
 
+/// Kubernetes 1.32 is the first whose client names an authority that HTTP/2 servers in Rust take.
+#[test]
+fn oldest_supported_api_server_reads_after_a_restart() -> Result<()> {
+    let world = World::start("oldest", 21020, Release::Oldest)?;
+    world.encrypt_secrets()?;
+    raw_values_are_envelopes(&world)?;
+    restart_asks_the_plugin(&world)?;
+    world.clean_up()
+}
+
 fn raw_values_are_envelopes(world: &World) -> Result<()> {
     world.create_secret("one", "canary-58413")?;
     let raw = world.raw_secret("one")?;

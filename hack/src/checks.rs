@@ -53,7 +53,14 @@ pub fn long() -> Tally {
         return checks.finish();
     }
     let mut stories = cargo_test();
-    stories.args(["--package", STORIES, "--features", "long", "--test", "long"]);
+    stories.args([
+        "--package",
+        STORIES,
+        "--features",
+        "long",
+        "--test",
+        "long*",
+    ]);
     stories.args(["--", "--test-threads=1", "--nocapture"]);
     let mut lines = Vec::new();
     checks.tests_seen("long stories", &mut stories, |line| {

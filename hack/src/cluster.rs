@@ -11,9 +11,11 @@ mod namespace;
 mod network;
 mod pki;
 mod process;
+mod records;
 mod scoped;
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -24,6 +26,7 @@ pub use layout::{Layout, Name};
 pub use member::Member;
 pub use namespace::Namespace;
 pub use process::Process;
+pub use records::Records;
 pub use scoped::ScopedCluster;
 
 use crate::progress;
@@ -215,6 +218,15 @@ impl Cluster {
     /// Fails when the process outlives SIGKILL.
     pub fn stop_member(&self, name: &str) -> Result<()> {
         self.layout.stop_process(name)
+    }
+
+    /// Returns the folders of `kubectl` and `etcdctl`, whose versions fit.
+    pub fn client_folders(&self) -> Vec<&Path> {
+        let clients = [&self.tools.kubectl, &self.tools.etcdctl];
+        clients
+            .iter()
+            .filter_map(|client| client.parent())
+            .collect()
     }
 
     /// Ends the API server and starts it anew with the same flags.

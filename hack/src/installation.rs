@@ -9,7 +9,10 @@ mod probe;
 
 use std::{
     fs::{self, File, OpenOptions},
-    os::unix::fs::{PermissionsExt, chown},
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     thread,
@@ -18,7 +21,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::cluster::Process;
+use crate::cluster::{Process, Records};
 
 pub use probe::Answer;
 
@@ -90,6 +93,8 @@ pub struct Settings {
     pub audit_dir: Option<PathBuf>,
     /// Capacity of the audit log in MiB.
     pub audit_capacity_mib: u64,
+    /// Whether the programs go on when this process ends; [`remove`] ends them then.
+    pub outlives: bool,
 }
 
 impl Settings {
@@ -103,6 +108,7 @@ impl Settings {
             kek_cache_ttl: "12h".to_owned(),
             audit_dir: None,
             audit_capacity_mib: 64,
+            outlives: false,
         }
     }
 }
@@ -143,6 +149,7 @@ impl Installation {
             (self.path("etc"), 0, 0, 0o755),
             (self.path("log"), 0, 0, 0o755),
             (self.path("run"), 0, 0, 0o755),
+            (self.path("processes"), 0, 0, 0o755),
             (self.path("agent"), AGENT_UID, AGENT_UID, 0o700),
             (self.path("run/hsm"), AGENT_UID, KEY_SERVICE_UID, 0o750),
             (
@@ -302,7 +309,12 @@ impl Installation {
             .envs(environment.iter().copied())
             .stdout(log.try_clone()?)
             .stderr(log);
+        if self.settings.outlives {
+            // An interrupt of the terminal is for the processes in front of it.
+            command.process_group(0);
+        }
         let process = Process::spawn(&mut command)?;
+        records(&self.settings.root).record(program.name(), process)?;
         self.running.retain(|(running, _)| *running != program);
         self.running.push((program, process));
         Ok(())
@@ -379,13 +391,22 @@ impl Installation {
                 last = answer.body;
             }
             if !self.process(program)?.is_alive() {
-                bail!("{} ended: {}", program.name(), self.log_end(program));
+                bail!("{} ended; {}", program.name(), self.log_words(program));
             }
             thread::sleep(Duration::from_millis(100));
         }
         bail!(
             "{} is not {what} after {READY_LIMIT:?}: {last}; {}",
             program.name(),
+            self.log_words(program)
+        )
+    }
+
+    fn log_words(&self, program: Program) -> String {
+        let log = self.log(program);
+        format!(
+            "the last lines of {}:\n{}",
+            log.display(),
             self.log_end(program)
         )
     }
@@ -456,9 +477,30 @@ impl Installation {
 
 impl Drop for Installation {
     fn drop(&mut self) {
+        if self.settings.outlives {
+            return;
+        }
         // What does not end now is reported by whoever looks for leftovers; a drop has nobody to tell.
         let _ = self.stop_all();
     }
+}
+
+/// Returns the records of the processes below the root folder of an installation.
+#[must_use]
+pub fn records(root: &Path) -> Records {
+    Records::new(root.join("processes"))
+}
+
+/// Ends the programs of an installation that another process started, and removes its folder.
+///
+/// # Errors
+/// When a process or file cannot be removed.
+pub fn remove(root: &Path) -> Result<()> {
+    let records = records(root);
+    for name in records.names()? {
+        records.stop(&name)?;
+    }
+    fs::remove_dir_all(root).with_context(|| format!("cannot remove {}", root.display()))
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {

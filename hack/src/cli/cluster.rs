@@ -7,7 +7,7 @@ use std::process::Command as Process;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 
-use crate::cluster::{self, Cluster, Layout, Name, Options, Release};
+use crate::cluster::{self, Cluster, Health, Layout, Name, Options, Release};
 use crate::progress;
 
 /// Which cluster is meant.
@@ -31,6 +31,8 @@ pub(super) enum Command {
         #[arg(long, value_enum, default_value_t = Release::Newest)]
         kubernetes: Release,
     },
+    /// Ends the API server and starts it anew.
+    Restart(Which),
     /// Ends the cluster and removes its files.
     Down(Which),
     /// Prints shell commands that give access to the cluster.
@@ -52,6 +54,7 @@ pub(super) fn run(command: Command) -> Result<()> {
             encryption,
             kubernetes,
         } => up(which.name, encryption, kubernetes),
+        Command::Restart(which) => Cluster::open(&which.name)?.restart_api_server(Health::Ready),
         Command::Down(which) => {
             cluster::down(&which.name)?;
             progress::say(format_args!("cluster {}: nothing is left", which.name));

@@ -152,11 +152,10 @@ impl Cluster {
 
     /// Prints what a person needs to use the cluster from a shell.
     pub fn print_environment(&self) {
-        let folders = [&self.tools.kubectl, &self.tools.etcdctl];
-        let folders: Vec<_> = folders
+        let folders: Vec<_> = self
+            .client_folders()
             .iter()
-            .filter_map(|f| f.parent())
-            .map(|f| f.display().to_string())
+            .map(|folder| folder.display().to_string())
             .collect();
         println!("export KUBECONFIG='{}'", self.layout.kubeconfig().display());
         println!("export PATH='{}':\"$PATH\"", folders.join(":"));

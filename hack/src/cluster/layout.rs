@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::namespace;
 use super::process::Process;
+use super::records::Records;
 use crate::paths;
 
 /// The name of a cluster: lower-case letters, digits and dashes, at most 24 of them.
@@ -119,12 +120,8 @@ impl Layout {
         self.root.join("options.json")
     }
 
-    fn records(&self) -> PathBuf {
-        self.root.join("processes")
-    }
-
-    fn record(&self, process: &str) -> PathBuf {
-        self.records().join(process)
+    fn records(&self) -> Records {
+        Records::new(self.root.join("processes"))
     }
 
     /// Creates the folders. The creation of the root is what excludes a second start of the same name.
@@ -150,48 +147,27 @@ impl Layout {
     }
 
     pub(super) fn record_process(&self, name: &str, process: Process) -> Result<()> {
-        let next = self.root.join("next-record");
-        fs::write(&next, serde_json::to_vec(&process)?)?;
-        fs::rename(next, self.record(name))?;
-        Ok(())
+        self.records().record(name, process)
     }
 
     /// Returns the process of that name, when it is alive.
     pub fn process(&self, name: &str) -> Result<Option<Process>> {
-        let bytes = match fs::read(self.record(name)) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let process: Process = serde_json::from_slice(&bytes)?;
-        Ok(process.is_alive().then_some(process))
+        self.records().process(name)
     }
 
     /// Returns the name of some process that is alive.
     pub(super) fn living_process(&self) -> Result<Option<String>> {
-        for name in self.process_names()? {
-            if self.process(&name)?.is_some() {
-                return Ok(Some(name));
-            }
-        }
-        Ok(None)
+        self.records().living()
     }
 
     pub(super) fn stop_process(&self, name: &str) -> Result<()> {
-        if let Some(process) = self.process(name)? {
-            process
-                .stop()
-                .with_context(|| format!("cannot end {name}"))?;
-        }
-        match fs::remove_file(self.record(name)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
-        }
+        self.records().stop(name)
     }
 
     /// Ends all processes: recorded members, then whatever else is inside the namespace, then its holder.
     pub(super) fn stop_processes(&self) -> Result<()> {
-        for name in self.process_names()? {
+        // The reverse order of the alphabet ends the API server before etcd, which it would wait for.
+        for name in self.records().names()? {
             if name != namespace::HOLDER {
                 self.stop_process(&name)?;
             }
@@ -202,19 +178,6 @@ impl Layout {
             }
         }
         self.stop_process(namespace::HOLDER)
-    }
-
-    fn process_names(&self) -> Result<Vec<String>> {
-        if !self.records().exists() {
-            return Ok(Vec::new());
-        }
-        let mut names = Vec::new();
-        for entry in fs::read_dir(self.records())? {
-            names.extend(entry?.file_name().to_str().map(str::to_owned));
-        }
-        // The reverse order of the alphabet ends the API server before etcd, which it would wait for.
-        names.sort_by(|a, b| b.cmp(a));
-        Ok(names)
     }
 }
 
