@@ -7,7 +7,7 @@ export CARGO_TARGET_DIR
 
 XTASK := cargo run --locked --package strongroom-hack --
 
-.PHONY: setup check test test-long
+.PHONY: setup check test test-long demo demo-down bench
 
-setup check test test-long:
+setup check test test-long demo demo-down bench:
 	$(XTASK) $@

@@ -1,6 +1,7 @@
 //! The words after `cargo xtask`.
 
 mod cluster;
+mod demo;
 
 use std::process::ExitCode;
 
@@ -9,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 use crate::edges::Edges;
 use crate::tally::Tally;
-use crate::{checks, tools};
+use crate::{bench, checks, tools};
 
 /// Developer commands of Strongroom.
 #[derive(Debug, Parser)]
@@ -31,6 +32,12 @@ enum Command {
     Test,
     /// Runs the long tests and writes a report to docs/reports.
     TestLong,
+    /// Shows the main job as a story, on a cluster and an HSM of its own, and leaves it running. Needs root.
+    Demo(demo::Demo),
+    /// Ends the demo and removes every trace of it.
+    DemoDown(demo::DemoDown),
+    /// Runs the benchmarks and writes docs/benchmarks.md. Needs root, for user ids.
+    Bench,
     /// Prints the table of dependencies between our packages, for hack/edges.txt.
     Edges,
     /// Starts, ends and inspects a Kubernetes control plane in a namespace of its own.
@@ -58,6 +65,9 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Check => return Ok(exit_code(checks::quick())),
         Command::Test => return Ok(exit_code(checks::whole())),
         Command::TestLong => return Ok(exit_code(checks::long())),
+        Command::Demo(command) => command.run()?,
+        Command::DemoDown(command) => command.run()?,
+        Command::Bench => bench::run()?,
         Command::Edges => print!("{}", Edges::load()?.table()),
         Command::Cluster { command } => cluster::run(command)?,
     }

@@ -2,9 +2,11 @@
 //! stories in `e2e` start the same clusters through [`cluster::Cluster`].
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod checks;
 pub mod cli;
 pub mod cluster;
+pub mod demo;
 pub mod deny;
 pub mod edges;
 pub mod installation;
