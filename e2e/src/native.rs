@@ -27,6 +27,12 @@ impl Native {
         Ok(Self(endpoint.tls_config(tls)?.connect().await?))
     }
 
+    /// The connection itself.
+    #[must_use]
+    pub fn channel(&self) -> Channel {
+        self.0.clone()
+    }
+
     /// The service of keys.
     #[must_use]
     pub fn keys(&self) -> KeysClient<Channel> {

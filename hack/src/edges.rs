@@ -22,7 +22,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("hsm", &["key-service", "hsm-agent"]),
     // Fakes never reach a program.
     ("testkit", &[]),
-    ("hack", &[]),
+    ("hack", &["e2e"]),
     ("e2e", &[]),
 ];
 

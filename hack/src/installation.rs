@@ -93,6 +93,8 @@ pub struct Settings {
     pub audit_dir: Option<PathBuf>,
     /// Capacity of the audit log in MiB.
     pub audit_capacity_mib: u64,
+    /// Entries of `access` as the key service's configuration writes them.
+    pub access: Vec<String>,
     /// Whether the programs go on when this process ends; [`remove`] ends them then.
     pub outlives: bool,
 }
@@ -108,6 +110,7 @@ impl Settings {
             kek_cache_ttl: "12h".to_owned(),
             audit_dir: None,
             audit_capacity_mib: 64,
+            access: Vec::new(),
             outlives: false,
         }
     }

@@ -17,6 +17,8 @@ pub enum Build {
     Plain,
     /// With named places at which a test ends them.
     FaultPoints,
+    /// Optimised, for benchmarks.
+    Release,
 }
 
 const PACKAGES: [&str; 4] = [
@@ -86,12 +88,13 @@ impl Build {
         match self {
             Self::Plain => "plain",
             Self::FaultPoints => "fault-points",
+            Self::Release => "release",
         }
     }
 
     fn features(self) -> Vec<String> {
         match self {
-            Self::Plain => Vec::new(),
+            Self::Plain | Self::Release => Vec::new(),
             Self::FaultPoints => FAULTY
                 .map(|package| format!("{package}/fault-points"))
                 .to_vec(),
@@ -111,6 +114,9 @@ fn compile(build: Build) -> Result<Vec<PathBuf>> {
     command.arg("--message-format=json-render-diagnostics");
     for package in PACKAGES {
         command.args(["--package", package]);
+    }
+    if build == Build::Release {
+        command.arg("--release");
     }
     let features = build.features();
     if !features.is_empty() {

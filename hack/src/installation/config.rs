@@ -35,6 +35,7 @@ fn key_service(of: &Installation) -> String {
          hsmAgent:\n  socket: {agent}\n  uid: {AGENT_UID}\n\
          audit:\n  dir: {audit}\n  capacityMib: {capacity}\n  reserveMib: 1\n  segmentMib: 4\n\
          kekCacheTtl: {ttl}\n\
+         access: [{access}]\n\
          administrators:\n- certificate: administrator\n",
         data = of.path("service").display(),
         listen = of.server(),
@@ -44,6 +45,7 @@ fn key_service(of: &Installation) -> String {
         audit = of.audit_dir().display(),
         capacity = of.settings.audit_capacity_mib,
         ttl = of.settings.kek_cache_ttl,
+        access = of.settings.access.join(", "),
     )
 }
 
