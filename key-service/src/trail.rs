@@ -21,7 +21,7 @@ use strongroom_core::{ActionKind, Caller, Clock, StoreEpoch, UnixMillis};
 pub enum TrailError {
     /// No space for this kind of caller.
     #[error(
-        "the audit log has no space left for {0}; free or add space, or move old segments away"
+        "the audit log has no space left for {0}: raise audit.capacityMib, or add space to its disk"
     )]
     Full(Share),
     /// It cannot be written at all.
