@@ -49,6 +49,12 @@ pub(crate) enum InitError {
          needs an empty folder"
     )]
     PinsWithoutStore(String),
+    /// The folder is empty, but the token is not.
+    #[error(
+        "the token has objects of instance {0}, but its pins and its store are not here: mount its volume, or \
+         connect an empty token"
+    )]
+    TokenInUse(String),
     /// The store cannot be made.
     #[error("the store cannot be made")]
     CreateStore(#[source] sqlite::CreateError),
@@ -114,9 +120,13 @@ impl fmt::Display for Summary {
 pub(crate) async fn init(config: &Config) -> Result<Summary, InitError> {
     let data = DataDir::open(&config.data_dir)?;
     let database = config.database();
+    let agent: Arc<dyn Hsm> = Arc::new(AgentClient::new(
+        &config.hsm_agent.socket,
+        config.hsm_agent.uid,
+    ));
     let instance = match (data.intent()?, data.pin()?, database.exists()) {
         (Some(begun), _, _) => begun,
-        (None, None, false) => begin(&data)?,
+        (None, None, false) => begin(&data, agent.as_ref()).await?,
         (None, Some(pin), true) => return Ok(summary(&pin, true)),
         (None, Some(pin), false) => return Err(InitError::PinsWithoutStore(pin.instance_id)),
         (None, None, true) => {
@@ -125,10 +135,6 @@ pub(crate) async fn init(config: &Config) -> Result<Summary, InitError> {
     };
     fault::point!("key-service.init.intent-written");
 
-    let agent: Arc<dyn Hsm> = Arc::new(AgentClient::new(
-        &config.hsm_agent.socket,
-        config.hsm_agent.uid,
-    ));
     let token = agent.initialize(instance).await?;
     fault::point!("key-service.init.token-initialised");
     let pin = pin(instance, &token)?;
@@ -155,7 +161,11 @@ pub(crate) async fn init(config: &Config) -> Result<Summary, InitError> {
     Ok(summary(&pin, false))
 }
 
-fn begin(data: &DataDir) -> Result<InstanceId, InitError> {
+/// The token is asked first: an intent that no token will take would stand in the way of the right volume's data.
+async fn begin(data: &DataDir, agent: &dyn Hsm) -> Result<InstanceId, InitError> {
+    if let Some(keys) = agent.describe().await?.keys {
+        return Err(InitError::TokenInUse(keys.instance.to_string()));
+    }
     let instance = InstanceId::from_bytes(random::public_bytes());
     data.write_intent(instance)?;
     Ok(instance)
