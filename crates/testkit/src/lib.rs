@@ -1,4 +1,4 @@
-//! Clock, fakes and conformance suites for tests.
+//! Conformance suites for tests.
 #![forbid(unsafe_code)]
 
 pub mod store;
