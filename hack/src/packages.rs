@@ -35,6 +35,15 @@ const PACKAGES: &[Package] = &[
         name: "strace",
         probe: &["/usr/bin/strace"],
     },
+    // The commands of the how-to, which a test runs.
+    Package {
+        name: "curl",
+        probe: &["/usr/bin/curl"],
+    },
+    Package {
+        name: "openssl",
+        probe: &["/usr/bin/openssl"],
+    },
     // Runs the independent decoder of the message format.
     Package {
         name: "python3",
