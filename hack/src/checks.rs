@@ -37,8 +37,10 @@ pub fn whole() -> Tally {
         return checks.finish();
     }
     checks.style();
+    // With all features the kills at fault points run too.
     let mut tests = cargo_test();
-    checks.tests("tests", tests.args(["--workspace", "--exclude", STORIES]));
+    tests.args(["--workspace", "--exclude", STORIES, "--all-features"]);
+    checks.tests("tests", &mut tests);
     let mut stories = cargo_test();
     stories.args(["--package", STORIES, "--", STORIES_AT_ONCE]);
     checks.tests("stories on a cluster", &mut stories);
