@@ -19,11 +19,11 @@ const NAME: &str = "key-service";
 pub fn run(args: Args) -> ExitCode {
     match args.command {
         Command::Init(file) => with_config(&file, |config| {
-            finish(block_on(init::init(&config)).map(print))
+            once(async { init::init(&config).await.map(print) })
         }),
         Command::Serve(file) => with_config(&file, |config| start(&file.config, config)),
         Command::AdminCertificate(args) => with_config(&args.config, |config| {
-            finish(block_on(admin_certificate::fetch(&config, &args)))
+            once(admin_certificate::fetch(&config, &args))
         }),
         Command::CheckConfig(file) => with_config(&file, |_| {
             println!("{} is valid", file.config.display());
@@ -49,6 +49,14 @@ fn start(path: &Path, config: Config) -> ExitCode {
         worker_threads: 2,
     };
     strongroom_runtime::run(program, |handle| serve::start(config, handle))
+}
+
+/// Runs a command that ends by itself; `init` holds the first keys, so it is hardened like the service.
+fn once<E: std::error::Error + 'static>(act: impl Future<Output = Result<(), E>>) -> ExitCode {
+    match strongroom_runtime::prepare() {
+        Ok(()) => finish(block_on(act)),
+        Err(error) => fail(&error),
+    }
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

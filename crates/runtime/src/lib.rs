@@ -20,5 +20,5 @@ pub mod tasks;
 pub use chain::Chain;
 pub use clock::SystemClock;
 pub use harden::HardenError;
-pub use process::{Handle, Program, RunError, run};
+pub use process::{Handle, Program, RunError, prepare, run};
 pub use readiness::{Condition, Readiness};

@@ -72,6 +72,17 @@ pub enum RunError {
     Task(#[source] TaskError),
 }
 
+/// Prepares a command that does one thing and ends, as [`run`] prepares a program: whoever holds keys for a moment is as
+/// hardened as whoever holds them for long.
+///
+/// # Errors
+/// When the kernel refuses, or in a user namespace.
+pub fn prepare() -> Result<(), HardenError> {
+    harden::harden()?;
+    fault::install();
+    Ok(())
+}
+
 /// Runs a program: hardens the process, lets `start` spawn its tasks, and joins them.
 ///
 /// `start` returns once its tasks are spawned. The first SIGTERM or SIGINT, or the first task that fails, asks all
@@ -110,8 +121,7 @@ where
     E: Into<TaskFailure>,
 {
     logs::install(&program.log).map_err(RunError::Log)?;
-    harden::harden().map_err(RunError::Harden)?;
-    fault::install();
+    prepare().map_err(RunError::Harden)?;
     tracing::info!(
         program = program.name,
         version = program.version,
