@@ -3,6 +3,11 @@
 //! Stories need root, the Debian packages and the tools of `cargo xtask setup`, and the programs in the target folder.
 #![forbid(unsafe_code)]
 
+pub mod canary;
+pub mod dump;
 pub mod envelope;
 pub mod native;
+pub mod plugin;
+pub mod stage;
+pub mod watched;
 pub mod world;
