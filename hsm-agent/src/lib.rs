@@ -8,6 +8,7 @@ mod child;
 mod config;
 mod files;
 mod frame;
+mod kept;
 mod make_token;
 mod metrics;
 mod pin;

@@ -126,6 +126,7 @@ impl<'a> Making<'a> {
     }
 
     fn make(&self) -> Result<(), MakeTokenError> {
+        softhsm::keep_tokens(self.config)?;
         let module = Module::load(&self.config.token.module)?;
         let there = match token::find_slot(module, self.label) {
             Ok(found) => Some(found),
@@ -181,6 +182,8 @@ impl<'a> Making<'a> {
             self.sync()?;
             fault::point!("hsm.make-token.user-pin-set");
         }
+        // From the first login of a worker on, a kill may tear it.
+        softhsm::keep_tokens(self.config)?;
         let removed = files::remove_if_there(&self.officer_pin);
         removed.map_err(|source| MakeTokenError::Pin {
             path: self.officer_pin.clone(),

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     config::{Config, TokenType},
-    files,
+    files, kept,
 };
 
 /// Why SoftHSM cannot be prepared.
@@ -28,6 +28,15 @@ pub(crate) fn files(config: &Config) -> Option<PathBuf> {
         TokenType::SoftHSM => Some(config.data_dir.join("tokens")),
         TokenType::PKCS11 => None,
     }
+}
+
+/// Puts a token back that a killed process tore, or keeps a copy of it. Nothing to do for another module.
+pub(crate) fn keep_tokens(config: &Config) -> Result<(), PrepareError> {
+    let Some(tokens) = files(config) else {
+        return Ok(());
+    };
+    let path = config.data_dir.join("kept");
+    kept::keep(&tokens, &path).map_err(|source| PrepareError { path, source })
 }
 
 fn configuration_file(config: &Config) -> PathBuf {

@@ -23,7 +23,7 @@ use crate::{
     frame,
     pin::PinFile,
     pkcs11::{CallError, Module, TokenInfo},
-    softhsm,
+    softhsm::{self, PrepareError},
     token::{self, AttachError, OperationError, Token},
 };
 
@@ -39,6 +39,9 @@ pub(crate) enum WorkerError {
     /// There is no memory for keys.
     #[error("there is no locked memory for keys")]
     Memory(#[source] ReserveError),
+    /// The token's files cannot be read or kept.
+    #[error(transparent)]
+    Keep(PrepareError),
     /// The parent is gone or wrote nonsense.
     #[error("the parent cannot be heard")]
     Frame(#[source] io::Error),
@@ -70,6 +73,8 @@ fn serve(config: &Config) -> Result<(), WorkerError> {
         .map_err(WorkerError::NotAChild)?;
     let stream = UnixStream::from(stream);
     stream.peer_addr().map_err(WorkerError::NotAChild)?;
+    // The worker before this one may have been killed at any moment.
+    softhsm::keep_tokens(config).map_err(WorkerError::Keep)?;
     // Two or three keys at a time.
     let size = LockedMemorySize {
         wanted: 64 * 1024,

@@ -205,3 +205,18 @@ fn init_does_not_replace_a_token_that_was_lost() {
         "{log}"
     );
 }
+
+#[test]
+fn a_token_that_a_kill_during_a_login_emptied_is_put_back() {
+    let place = Place::with_token();
+    let tokens = fs::read_dir(place.data("tokens")).unwrap();
+    let objects: Vec<_> = tokens
+        .map(|token| token.unwrap().path().join("token.object"))
+        .collect();
+    assert_eq!(objects.len(), 1);
+    // SoftHSM empties this file and fills it again at every login.
+    fs::write(&objects[0], "").unwrap();
+    let agent = place.start();
+    agent.wait_for(TokenState::Uninitialized);
+    assert!(place.log().contains("a torn token was put back"));
+}
