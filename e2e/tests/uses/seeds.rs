@@ -27,6 +27,7 @@ use strongroom_hack::installation::{
     AGENT_UID, Installation, KEY_SERVICE_UID, PLUGIN_UID, Program,
 };
 use strongroom_runtime::socket;
+use tokio::task::JoinSet;
 use tonic::{Code, Status, transport::Channel};
 
 /// Nobody's user id.
@@ -300,27 +301,26 @@ async fn status_and_encrypt_agree_while_rotating(
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicUsize::new(0)),
     );
-    let callers: Vec<_> = (0..CALLERS)
-        .map(|_| {
-            let (mut plugin, done, agreed) = (plugin.clone(), done.clone(), agreed.clone());
-            tokio::spawn(async move {
-                let mut seen = Vec::new();
-                while !done.load(Ordering::Relaxed) {
-                    let sealed = seal(&mut plugin, b"seed").await?;
-                    let status = plugin.status(StatusRequest {}).await?.into_inner();
-                    seen.push((sealed.key_id, status.key_id));
-                    agreed.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok::<_, Status>(seen)
-            })
-        })
-        .collect();
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        let (mut plugin, done, agreed) = (plugin.clone(), done.clone(), agreed.clone());
+        callers.spawn(async move {
+            let mut seen = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                let sealed = seal(&mut plugin, b"seed").await?;
+                let status = plugin.status(StatusRequest {}).await?.into_inner();
+                seen.push((sealed.key_id, status.key_id));
+                agreed.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok::<_, Status>(seen)
+        });
+    }
     let order = rotate(ours, plugin, &agreed).await?;
     done.store(true, Ordering::Relaxed);
     let place = |key_id: &str| order.iter().position(|known| known == key_id);
-    for caller in callers {
+    while let Some(seen) = callers.join_next().await {
         let mut last = 0;
-        for (sealed, status) in caller.await?? {
+        for (sealed, status) in seen?? {
             // Status after Encrypt is that of Encrypt or a newer one, and neither ever goes back.
             let (sealed, status) = (place(&sealed), place(&status));
             let in_order = sealed.is_some() && last <= sealed.unwrap_or(0) && sealed <= status;
