@@ -80,6 +80,15 @@ impl Watched {
         bail!("{name} is late: {}", installation.log_end(self.program))
     }
 
+    /// Its process id.
+    ///
+    /// # Panics
+    /// Never: ids of processes fit.
+    #[must_use]
+    pub fn id(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a process id fits")
+    }
+
     /// Tells whether it still runs.
     ///
     /// # Errors
