@@ -33,10 +33,14 @@ pub struct World {
 /// # Errors
 /// When it cannot be laid out.
 pub fn installation(name: &str, first_port: u16) -> Result<Installation> {
+    Installation::lay_out(settings(name, first_port)?)
+}
+
+fn settings(name: &str, first_port: u16) -> Result<Settings> {
     let root =
         PathBuf::from("/var/lib/strongroom-test").join(format!("{name}-{}", std::process::id()));
     let programs = Programs::ensure_built(Build::Plain)?;
-    Installation::lay_out(Settings::new(root, programs.folder(), first_port))
+    Ok(Settings::new(root, programs.folder(), first_port))
 }
 
 impl World {
@@ -58,9 +62,9 @@ impl World {
         kubernetes: Release,
         change: impl FnOnce(&mut Settings),
     ) -> Result<Self> {
-        let mut installation = installation(name, first_port)?;
-        change(installation.settings_mut());
-        installation.write_configuration()?;
+        let mut settings = settings(name, first_port)?;
+        change(&mut settings);
+        let mut installation = Installation::lay_out(settings)?;
         let fingerprint = installation.bring_up()?;
         let administrator = installation.administrator("administrator")?;
         let mut options = Options::new(format!("e2e-{name}").parse::<Name>()?);
