@@ -27,10 +27,11 @@ fn a_peer_off_the_list_is_refused() {
         let refusal = ask_as(stranger, &place, async |agent: AgentClient| {
             agent.describe().await
         });
-        assert_eq!(
-            refusal.unwrap_err().reason(),
-            Reason::Unreachable,
-            "uid {stranger}"
+        // The agent closes the connection; a call that had begun on it is cancelled, which counts as no answer in time.
+        let reason = refusal.unwrap_err().reason();
+        assert!(
+            matches!(reason, Reason::Unreachable | Reason::DeadlineExceeded),
+            "uid {stranger}: {reason:?}"
         );
     }
     assert!(place.log().contains("socket peer refused"));
