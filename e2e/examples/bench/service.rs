@@ -31,8 +31,10 @@ impl Bench {
     pub(crate) fn start(runtime: &tokio::runtime::Runtime) -> Result<Self> {
         let programs = Programs::ensure_built(Build::Release)?;
         let root = PathBuf::from("/var/lib/strongroom-bench");
-        let mut installation =
-            Installation::lay_out(Settings::new(root, programs.folder(), 28000))?;
+        let mut settings = Settings::new(root, programs.folder(), 28000);
+        // Minutes of load fill what a story needs many times over.
+        settings.audit_capacity_mib = 8192;
+        let mut installation = Installation::lay_out(settings)?;
         installation.bring_up()?;
         installation.administrator("administrator")?;
         let ring = runtime.block_on(make_key(&installation))?;
