@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, sync::mpsc};
 
-use rustix::process::{Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use strongroom_core::InstanceId;
 use strongroom_hsm::{AgentClient, Hsm, Reason, TokenState};
 
@@ -63,12 +63,28 @@ fn a_worker_that_is_killed_is_replaced() {
     );
 }
 
+/// The signal is sent at once, but each thread stops when it next looks; one that runs could still answer.
+fn wait_stopped(process: Pid) {
+    let tasks = format!("/proc/{}/task", process.as_raw_nonzero());
+    let is_stopped = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap();
+        stat.rsplit(") ").next().unwrap().starts_with('T')
+    };
+    while !fs::read_dir(&tasks)
+        .unwrap()
+        .all(|task| is_stopped(task.unwrap()))
+    {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn a_worker_that_hangs_is_killed_and_callers_are_not_kept() {
     let place = Place::with_token();
     let agent = ready(&place);
     let before = agent.worker();
     kill_process(before, Signal::STOP).unwrap();
+    wait_stopped(before);
     let (first, second) = ask(&place, async |agent: AgentClient| {
         let first = agent.random(16);
         let second = agent.random(16);
@@ -146,9 +162,8 @@ fn a_file_that_is_no_module_is_named() {
 fn only_the_worker_loads_the_module_and_neither_can_be_dumped() {
     let place = Place::with_token();
     let agent = ready(&place);
-    let maps = |pid: rustix::process::Pid| {
-        fs::read_to_string(format!("/proc/{}/maps", pid.as_raw_nonzero())).unwrap()
-    };
+    let maps =
+        |pid: Pid| fs::read_to_string(format!("/proc/{}/maps", pid.as_raw_nonzero())).unwrap();
     assert!(!maps(agent.pid()).contains("softhsm"));
     assert!(maps(agent.worker()).contains("softhsm"));
     for pid in [agent.pid(), agent.worker()] {
