@@ -8,8 +8,8 @@ mod cache;
 use std::{sync::Arc, time::Duration};
 
 use strongroom_core::{
-    Clock, EncryptionContext, Generation, InstanceId, KeyHead, KeyUse, RingId, SecretBytes,
-    UnixMillis, VersionId,
+    Clock, EncryptionContext, Generation, InstanceId, KekPlace, KeyHead, KeyUse, RingId,
+    SecretBytes, UnixMillis, VersionId,
 };
 use strongroom_crypto::{
     CheckValue, FullError, KEY_LEN, Kek, LockedMemory, LockedMemoryStats, Material, MaterialPlace,
@@ -206,7 +206,7 @@ impl Keyring {
         ring: RingId,
         generation: Generation,
     ) -> Result<SignedKekRecord, KeyringError> {
-        let place = strongroom_crypto::KekPlace {
+        let place = KekPlace {
             instance,
             ring,
             generation,
@@ -218,13 +218,8 @@ impl Keyring {
             .map_err(|_| KeyringError::Refused)?;
         let kek = Kek::generate(&self.memory, place, from_token)?;
         let plain = kek.expose(|bytes| SecretBytes::copy_from(bytes));
-        let hsm_place = strongroom_hsm::KekPlace {
-            instance,
-            ring,
-            generation,
-        };
-        let envelope = self.hsm.wrap_kek(hsm_place, &plain).await?;
-        let record = KekRecord::new(hsm_place, vec![envelope], *kek.check_value().as_bytes())
+        let envelope = self.hsm.wrap_kek(place, &plain).await?;
+        let record = KekRecord::new(place, vec![envelope], *kek.check_value().as_bytes())
             .map_err(|_| KeyringError::Refused)?;
         let signed = self.hsm.sign_kek_record(record).await?;
         // Proves that the record opens to the same KEK before anything is wrapped under it.
@@ -360,17 +355,7 @@ impl Keyring {
             .expose()
             .try_into()
             .map_err(|_| KeyringError::Corrupt)?;
-        let strongroom_hsm::KekPlace {
-            instance,
-            ring,
-            generation,
-        } = signed.record.place();
-        let place = strongroom_crypto::KekPlace {
-            instance,
-            ring,
-            generation,
-        };
-        let kek = Kek::new(place, self.memory.copy(bytes)?);
+        let kek = Kek::new(signed.record.place(), self.memory.copy(bytes)?);
         let expected = CheckValue::from_bytes(*signed.record.check_value());
         if kek.check_value().matches(&expected) {
             Ok(kek)

@@ -21,8 +21,9 @@ pub use client::AgentClient;
 pub use envelope::{RootEnvelope, RootId};
 pub use error::{HsmError, Reason};
 pub use port::Hsm;
-pub use record::{KekPlace, KekRecord, KekRecordError, SignedKekRecord};
+pub use record::{KekRecord, KekRecordError, SignedKekRecord, envelope_context};
 pub use signature::TokenSignature;
+pub use strongroom_core::KekPlace;
 pub use token::{TokenDescription, TokenKeys, TokenState};
 
 /// Length of a KEK in bytes.

@@ -4,36 +4,23 @@
 
 use std::collections::BTreeSet;
 
-use strongroom_core::{Generation, InstanceId, RingId};
+use strongroom_core::KekPlace;
 
 use crate::{RootEnvelope, RootId, TokenSignature, canonical::Canonical};
 
-/// Where a KEK belongs. An envelope opens at its own place only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KekPlace {
-    /// The installation.
-    pub instance: InstanceId,
-    /// The ring whose material the KEK wraps.
-    pub ring: RingId,
-    /// The number of the KEK within the ring.
-    pub generation: Generation,
-}
-
-impl KekPlace {
-    /// Gives the associated data of an envelope of this place under one root.
-    pub fn envelope_context(&self, root: RootId) -> Vec<u8> {
-        let Self {
-            instance,
-            ring,
-            generation,
-        } = self;
-        Canonical::new("strongroom/root-envelope/v1")
-            .field(instance.as_bytes())
-            .field(ring.as_bytes())
-            .field(&generation.get().to_be_bytes())
-            .field(root.as_bytes())
-            .finish()
-    }
+/// Gives the associated data of the envelope of one place under one root. An envelope opens at its own place only.
+pub fn envelope_context(place: KekPlace, root: RootId) -> Vec<u8> {
+    let KekPlace {
+        instance,
+        ring,
+        generation,
+    } = place;
+    Canonical::new("strongroom/root-envelope/v1")
+        .field(instance.as_bytes())
+        .field(ring.as_bytes())
+        .field(&generation.get().to_be_bytes())
+        .field(root.as_bytes())
+        .finish()
 }
 
 /// Why envelopes do not make a record.
@@ -158,6 +145,8 @@ pub struct SignedKekRecord {
 
 #[cfg(test)]
 mod tests {
+    use strongroom_core::{Generation, InstanceId, RingId};
+
     use super::*;
 
     fn place() -> KekPlace {
@@ -208,7 +197,7 @@ mod tests {
             "0000000400000003",
             "00000010c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3",
         ];
-        let context = place().envelope_context(RootId::from_bytes([0xc3; 16]));
+        let context = envelope_context(place(), RootId::from_bytes([0xc3; 16]));
         assert_eq!(hex::encode(context), expected.concat());
     }
 

@@ -4,6 +4,7 @@
 use strongroom_crypto::{CheckValue, Kek, LockedKey, LockedMemory, random};
 use strongroom_hsm::{
     HsmError, KekPlace, KekRecord, Reason, RootEnvelope, SignedKekRecord, TokenSignature,
+    envelope_context,
 };
 
 use super::{Keys, OperationError, sign};
@@ -19,7 +20,7 @@ pub(super) fn wrap(
 ) -> Result<RootEnvelope, OperationError> {
     keys.check_instance(place.instance)?;
     let root = keys.plan.root_id();
-    let context = place.envelope_context(root);
+    let context = envelope_context(place, root);
     let iv = random::public_bytes();
     let input = GcmInput {
         iv: &iv,
@@ -30,11 +31,8 @@ pub(super) fn wrap(
         .try_into()
         .map_err(|_| faulty("the token sealed a KEK to another length"))?;
     let envelope = RootEnvelope::AesGcmHostIv { root, iv, sealed };
-    let opened = Kek::new(
-        crypto_place(place),
-        open(session, keys, memory, place, &envelope)?,
-    );
-    let given = Kek::new(crypto_place(place), kek.expose(|kek| memory.copy(kek))?);
+    let opened = Kek::new(place, open(session, keys, memory, place, &envelope)?);
+    let given = Kek::new(place, kek.expose(|kek| memory.copy(kek))?);
     if opened.check_value().matches(&given.check_value()) {
         Ok(envelope)
     } else {
@@ -99,10 +97,7 @@ fn open_checked(
     envelope: &RootEnvelope,
 ) -> Result<Kek, OperationError> {
     let place = record.place();
-    let kek = Kek::new(
-        crypto_place(place),
-        open(session, keys, memory, place, envelope)?,
-    );
+    let kek = Kek::new(place, open(session, keys, memory, place, envelope)?);
     if kek
         .check_value()
         .matches(&CheckValue::from_bytes(*record.check_value()))
@@ -123,7 +118,7 @@ fn open(
     place: KekPlace,
     envelope: &RootEnvelope,
 ) -> Result<LockedKey, OperationError> {
-    let context = place.envelope_context(envelope.root());
+    let context = envelope_context(place, envelope.root());
     let RootEnvelope::AesGcmHostIv {
         root: _,
         iv,
@@ -159,19 +154,6 @@ fn refusal_or_fault(
         }
         Ok(Some(wrong)) => faulty(wrong).into(),
         Err(error) => error.into(),
-    }
-}
-
-const fn crypto_place(place: KekPlace) -> strongroom_crypto::KekPlace {
-    let KekPlace {
-        instance,
-        ring,
-        generation,
-    } = place;
-    strongroom_crypto::KekPlace {
-        instance,
-        ring,
-        generation,
     }
 }
 

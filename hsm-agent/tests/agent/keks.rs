@@ -20,22 +20,12 @@ fn at(ring: u8) -> KekPlace {
 
 /// The check value, from the crate that the key service computes it with.
 fn check_value(place: KekPlace, kek: [u8; 32]) -> [u8; 16] {
-    use strongroom_crypto::{Kek, KekPlace, LockedMemory, LockedMemorySize};
+    use strongroom_crypto::{Kek, LockedMemory, LockedMemorySize};
     let size = LockedMemorySize {
         wanted: 64 * 1024,
         least: 4096,
     };
     let memory = LockedMemory::reserve(size).unwrap();
-    let strongroom_hsm::KekPlace {
-        instance,
-        ring,
-        generation,
-    } = place;
-    let place = KekPlace {
-        instance,
-        ring,
-        generation,
-    };
     *Kek::new(place, memory.copy(&kek).unwrap())
         .check_value()
         .as_bytes()
