@@ -3,7 +3,7 @@
 //! An intent with the new instance's id is on disk before the token is touched, so that an interrupted init goes on
 //! where it was: the token's part is idempotent for its instance, and the store's part is one transaction.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use strongroom_api::strongroom::storage::v1 as wire;
 use strongroom_core::{
@@ -12,7 +12,8 @@ use strongroom_core::{
 };
 use strongroom_crypto::{LockedMemory, LockedMemorySize, P256PublicKey, ReserveError, random};
 use strongroom_hsm::{
-    AgentClient, CaCertificateRequest, CaSubject, Hsm, HsmError, TokenDescription, Validity,
+    AgentClient, CaCertificateRequest, CaSubject, Hsm, HsmError, TokenDescription, TokenState,
+    Validity,
 };
 use strongroom_runtime::{SystemClock, fault};
 use strongroom_store::{SqliteStore, sqlite};
@@ -30,6 +31,9 @@ use crate::{
 const CA_LIFETIME_S: i64 = 10 * 365 * 24 * 3600;
 /// Clocks of clients may be late.
 const BACKDATE_S: i64 = 300;
+/// An agent loads its module within ten seconds or gives it up.
+const LOOKS_MAX: u32 = 50;
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Why no instance was made.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +59,14 @@ pub(crate) enum InitError {
          connect an empty token"
     )]
     TokenInUse(String),
+    /// The token is not there, locked or damaged: nobody can say whether it is empty.
+    #[error("the token cannot be initialised, and nothing was written: {state}: {message}")]
+    TokenNotReady {
+        /// How the token is.
+        state: &'static str,
+        /// What the agent says of it.
+        message: String,
+    },
     /// The store cannot be made.
     #[error("the store cannot be made")]
     CreateStore(#[source] sqlite::CreateError),
@@ -163,12 +175,32 @@ pub(crate) async fn init(config: &Config) -> Result<Summary, InitError> {
 
 /// The token is asked first: an intent that no token will take would stand in the way of the right volume's data.
 async fn begin(data: &DataDir, agent: &dyn Hsm) -> Result<InstanceId, InitError> {
-    if let Some(keys) = agent.describe().await?.keys {
+    let token = looked_at(agent).await?;
+    if let Some(keys) = token.keys {
         return Err(InitError::TokenInUse(keys.instance.to_string()));
+    }
+    if token.state != TokenState::Uninitialized {
+        return Err(InitError::TokenNotReady {
+            state: token.state.name(),
+            message: token.message,
+        });
     }
     let instance = InstanceId::from_bytes(random::public_bytes());
     data.write_intent(instance)?;
     Ok(instance)
+}
+
+/// What the agent says of its token; one that has only just started is given time to look at it.
+async fn looked_at(agent: &dyn Hsm) -> Result<TokenDescription, InitError> {
+    let mut looks = 0;
+    loop {
+        let token = agent.describe().await?;
+        looks += 1;
+        if token.state != TokenState::Starting || looks == LOOKS_MAX {
+            return Ok(token);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 fn pin(instance: InstanceId, token: &TokenDescription) -> Result<Pin, InitError> {

@@ -20,7 +20,7 @@ use strongroom_hack::installation::{Installation, KEY_SERVICE_UID, Program};
 /// Whatever is refused is refused long before this; a service that serves is ended then, and the case has failed.
 const LIMIT: Duration = Duration::from_secs(60);
 /// What nothing may be written to.
-const FOLDERS: [&str; 3] = ["service", "audit", "agent"];
+pub(crate) const FOLDERS: [&str; 4] = ["service", "audit", "agent", "plugin"];
 
 /// An installation with a running agent and a key service that runs only when a case says so.
 pub(crate) struct Place {
@@ -150,7 +150,7 @@ impl Place {
         Ok(child.wait_with_output()?)
     }
 
-    /// Every file of the folders with its bytes.
+    /// Every file of the folders with its bytes, and every folder in them with none.
     pub(crate) fn bytes(&self) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
         let mut files = BTreeMap::new();
         for folder in FOLDERS {
@@ -177,6 +177,7 @@ pub(crate) fn difference(
 ) -> Vec<PathBuf> {
     let mut paths: Vec<_> = before.keys().chain(after.keys()).cloned().collect();
     paths.retain(|path| before.get(path) != after.get(path));
+    paths.sort();
     paths.dedup();
     paths
 }
@@ -186,6 +187,7 @@ fn read_folder(folder: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> Result<
         let path = entry?.path();
         let kind = fs::symlink_metadata(&path)?.file_type();
         if kind.is_dir() {
+            files.insert(path.clone(), Vec::new());
             read_folder(&path, files)?;
         } else if kind.is_file() {
             files.insert(path.clone(), fs::read(&path)?);
