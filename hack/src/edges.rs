@@ -22,6 +22,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("hsm", &["key-service", "hsm-agent"]),
     // Fakes never reach a program.
     ("testkit", &[]),
+    ("pkcs11-shim", &["hack", "e2e"]),
     ("hack", &["e2e"]),
     ("e2e", &[]),
 ];

@@ -21,7 +21,10 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::cluster::{Process, Records};
+use crate::{
+    cluster::{Process, Records},
+    shim::SOFTHSM,
+};
 
 pub use probe::Answer;
 
@@ -87,6 +90,8 @@ pub struct Settings {
     pub binaries: PathBuf,
     /// The first of ten ports on loopback.
     pub first_port: u16,
+    /// The PKCS#11 module.
+    pub module: PathBuf,
     /// How long a KEK is used without the token, as the configuration writes it.
     pub kek_cache_ttl: String,
     /// The folder of the audit log, when it is not below `root`.
@@ -107,6 +112,7 @@ impl Settings {
             root: root.into(),
             binaries: binaries.into(),
             first_port,
+            module: PathBuf::from(SOFTHSM),
             kek_cache_ttl: "12h".to_owned(),
             audit_dir: None,
             audit_capacity_mib: 64,

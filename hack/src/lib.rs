@@ -16,6 +16,7 @@ pub mod programs;
 pub mod progress;
 pub mod report;
 pub mod run;
+pub mod shim;
 pub mod tally;
 pub mod tidy;
 pub mod tools;

@@ -19,10 +19,16 @@ const UNSAFE_PLACES: &[&str] = &[
     "hsm-agent/src/pkcs11.rs",
     // Memory that is locked and kept out of core dumps.
     "crates/crypto/src/locked.rs",
+    // The PKCS#11 module of the tests.
+    "hack/pkcs11-shim/src/module.rs",
 ];
 
 /// The roots of the packages that hold those places; they cannot forbid what a module of theirs allows.
-const ROOTS_WITH_UNSAFE: &[&str] = &["hsm-agent/src/lib.rs", "crates/crypto/src/lib.rs"];
+const ROOTS_WITH_UNSAFE: &[&str] = &[
+    "hsm-agent/src/lib.rs",
+    "crates/crypto/src/lib.rs",
+    "hack/pkcs11-shim/src/lib.rs",
+];
 
 /// Files that a tool writes.
 const GENERATED: &[&str] = &["Cargo.lock", "go.sum"];

@@ -17,10 +17,11 @@ fn hsm_agent(of: &Installation) -> String {
         "dataDir: {data}\n\
          socket:\n  path: {socket}\n  group: {KEY_SERVICE_UID}\n  peers:\n  - uid: {KEY_SERVICE_UID}\n\
          probes: 127.0.0.1:{port}\n\
-         token:\n  type: SoftHSM\n  module: /usr/lib/softhsm/libsofthsm2.so\n  label: strongroom\n\
+         token:\n  type: SoftHSM\n  module: {module}\n  label: strongroom\n\
          log: info\n",
         data = data.display(),
         socket = socket.display(),
+        module = of.settings.module.display(),
     )
 }
 
