@@ -14,6 +14,8 @@ use crate::{registry::ChangeError, service::Service};
 const FOLD_INTERVAL: Duration = Duration::from_secs(1);
 /// KEKs are asked for again this often at most, and at least four times within the bound.
 const REFRESH_MAX: Duration = Duration::from_secs(60);
+/// And this often while they cannot be used, so that readiness tells of the token's return.
+const REFRESH_RETRY: Duration = Duration::from_secs(1);
 
 /// A checkpoint was not anchored.
 #[derive(Debug, thiserror::Error)]
@@ -108,10 +110,13 @@ pub(crate) async fn refresh(
 ) -> Result<(), Infallible> {
     tokio::pin!(shutdown);
     let interval = (bound / 4).min(REFRESH_MAX);
+    let mut serves = true;
     available.set(1);
     loop {
+        let pause = if serves { interval } else { REFRESH_RETRY };
         tokio::select! {
-            () = tokio::time::sleep(interval) => {}
+            () = tokio::time::sleep(pause) => {}
+            () = service.keyring.missed(), if serves => {}
             () = &mut shutdown => return Ok(()),
         }
         let record = |ring, generation| service.registry.kek(ring, generation);
@@ -129,6 +134,7 @@ pub(crate) async fn refresh(
                 .map_err(|error| Chain(&error).to_string()),
             None => Err("the store has no KEK of the system ring".to_owned()),
         };
+        serves = usable.is_ok();
         match usable {
             Ok(()) => hsm.met(),
             Err(reason) => {

@@ -140,6 +140,7 @@ pub struct Keyring {
     cache: Cache,
     /// One load of a KEK at a time: a burst of calls after an outage asks the token once.
     loading: tokio::sync::Mutex<()>,
+    missed: tokio::sync::Notify,
 }
 
 /// Checks the token's signature of KEK records against the key that was pinned at init, outside the store.
@@ -181,6 +182,7 @@ impl Keyring {
             memory,
             cache: Cache::new(clock, bound),
             loading: tokio::sync::Mutex::new(()),
+            missed: tokio::sync::Notify::new(),
         }
     }
 
@@ -308,8 +310,19 @@ impl Keyring {
         let _one_at_a_time = self.loading.lock().await;
         match self.cache.kek(signed.record.place()) {
             Some(pair) => Ok(pair),
-            None => self.load(signed).await,
+            None => {
+                let loaded = self.load(signed).await;
+                if loaded.is_err() {
+                    self.missed.notify_one();
+                }
+                loaded
+            }
         }
+    }
+
+    /// Waits until a call needed a KEK that the token did not give.
+    pub async fn missed(&self) {
+        self.missed.notified().await;
     }
 
     /// Asks the token for every cached KEK again, so that the bound starts anew.
