@@ -9,5 +9,6 @@ pub mod envelope;
 pub mod native;
 pub mod plugin;
 pub mod stage;
+pub mod user;
 pub mod watched;
 pub mod world;

@@ -412,3 +412,6 @@ impl Keyring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! What a start and an `init` refuse: each with the sentence that names what is wrong, and with nothing written.
 #![forbid(unsafe_code)]
 
+mod forged;
 mod missing;
 mod place;
 mod start;

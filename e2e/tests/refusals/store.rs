@@ -11,6 +11,8 @@ use strongroom_api::strongroom::{
     },
 };
 
+use strongroom_e2e::native::Native;
+
 use crate::place::Place;
 
 /// The sentence about the KEK that everything else hangs on.
@@ -18,11 +20,12 @@ const SYSTEM_KEK: &str =
     "the KEK of the system ring is not what the token signed, or does not open under its root";
 
 /// One instance with three saved states, each after a genuine change of the one before.
-struct Changed {
-    place: Place,
+pub(crate) struct Changed {
+    pub(crate) place: Place,
     key_path: String,
-    system_kek: String,
-    other_kek: String,
+    pub(crate) system_kek: String,
+    pub(crate) other_kek: String,
+    pub(crate) third_kek: String,
 }
 
 #[test]
@@ -31,6 +34,7 @@ fn a_store_changed_record_by_record_is_refused_by_name() -> Result<()> {
     changed.changed_record_is_named()?;
     changed.missing_and_returned_records_are_a_roll_back()?;
     changed.foreign_kek_records_are_named()?;
+    changed.foreign_kek_records_under_right_macs_are_named()?;
     changed.untouched_store_serves_again()
 }
 
@@ -38,13 +42,11 @@ impl Changed {
     fn prepare() -> Result<Self> {
         let mut place = Place::initialised("refusals-store", 23000)?;
         place.save("initial")?;
-        let (ring, key, system) = place.serve_during(async |native| {
-            let request = CreateKeyRingRequest {
-                name: "payments".to_owned(),
-            };
-            let ring = native.keys().create_key_ring(request).await?.into_inner();
+        let (ring, third, key, system) = place.serve_during(async |native| {
+            let ring = make_ring(&native, "payments").await?;
+            let third = make_ring(&native, "stock").await?;
             let request = CreateKeyRequest {
-                ring_id: ring.id.clone(),
+                ring_id: ring.clone(),
                 name: "orders".to_owned(),
                 purpose: KeyPurpose::EncryptDecrypt.into(),
                 algorithm: KeyAlgorithm::Aes256Gcm.into(),
@@ -52,7 +54,7 @@ impl Changed {
             let key = native.keys().create_key(request).await?.into_inner();
             let mut instance = native.instance();
             let described = instance.describe(DescribeInstanceRequest {}).await?;
-            Ok((ring.id, key.id, described.into_inner().system_ring_id))
+            Ok((ring, third, key.id, described.into_inner().system_ring_id))
         })?;
         place.save("early")?;
         let request = RotateKeyRequest {
@@ -67,6 +69,7 @@ impl Changed {
             key_path: format!("key/{ring}/{key}"),
             system_kek: format!("kek/{system}/1"),
             other_kek: format!("kek/{ring}/1"),
+            third_kek: format!("kek/{third}/1"),
         })
     }
 
@@ -213,12 +216,12 @@ impl Changed {
         Ok(())
     }
 
-    fn raw(&self, state: &str, path: &str) -> Result<Vec<u8>> {
+    pub(crate) fn raw(&self, state: &str, path: &str) -> Result<Vec<u8>> {
         self.place.restore(state)?;
         self.now(path)
     }
 
-    fn now(&self, path: &str) -> Result<Vec<u8>> {
+    pub(crate) fn now(&self, path: &str) -> Result<Vec<u8>> {
         let store = Connection::open(self.place.path("service/store.db"))?;
         let query = "SELECT value FROM entry WHERE key = ?1";
         let value = store.query_row(query, [path], |row| row.get(0));
@@ -229,7 +232,7 @@ impl Changed {
         Ok(Record::decode(self.raw(state, path)?.as_slice())?)
     }
 
-    fn kek(&self, path: &str) -> Result<KekRecord> {
+    pub(crate) fn kek(&self, path: &str) -> Result<KekRecord> {
         let record = self.record("late", path)?;
         Ok(KekRecord::decode(record.value.as_slice())?)
     }
@@ -253,8 +256,19 @@ impl Changed {
     }
 }
 
+async fn make_ring(native: &Native, name: &str) -> Result<String> {
+    let name = name.to_owned();
+    let request = CreateKeyRingRequest { name };
+    Ok(native
+        .keys()
+        .create_key_ring(request)
+        .await?
+        .into_inner()
+        .id)
+}
+
 /// The envelopes of a record, claiming to be under a root that the token does not have.
-fn under_another_root(kek: &KekRecord) -> Vec<RootEnvelope> {
+pub(crate) fn under_another_root(kek: &KekRecord) -> Vec<RootEnvelope> {
     let mut envelopes = kek.envelopes.clone();
     for envelope in &mut envelopes {
         if let Some(root_envelope::Form::AesGcmHostIv(form)) = &mut envelope.form {

@@ -6,11 +6,9 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    thread,
 };
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{Gid, Uid};
 use strongroom_api::{
     kubernetes::kms::v2::{
         DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, StatusRequest,
@@ -22,7 +20,7 @@ use strongroom_api::{
         v1::{DescribeInstanceRequest, RotateKeyRequest},
     },
 };
-use strongroom_e2e::{native::Native, world::installation};
+use strongroom_e2e::{native::Native, user::as_user, world::installation};
 use strongroom_hack::installation::{
     AGENT_UID, Installation, KEY_SERVICE_UID, PLUGIN_UID, Program,
 };
@@ -271,25 +269,6 @@ async fn probe(path: PathBuf) -> Result<(), Status> {
 async fn describe(path: PathBuf) -> Result<(), Status> {
     let mut client = HsmAgentClient::new(socket::channel(&path, AGENT_UID));
     client.describe(DescribeRequest {}).await.map(drop)
-}
-
-/// Runs calls in a thread with other credentials: the kernel notes those of the thread that connects.
-fn as_user<T: Send + 'static, F: Future<Output = T>>(
-    uid: u32,
-    gid: u32,
-    calls: impl FnOnce() -> F + Send + 'static,
-) -> Result<T> {
-    let inside = thread::spawn(move || -> Result<T> {
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-        rustix::thread::set_thread_groups(&[])?;
-        rustix::thread::set_thread_res_gid(gid, gid, gid)?;
-        rustix::thread::set_thread_res_uid(uid, uid, uid)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        Ok(runtime.block_on(async { calls().await }))
-    });
-    inside.join().expect("the calls do not panic")
 }
 
 /// A key id that Encrypt returns was Status's before or after the call: kube-apiserver takes nothing else.
