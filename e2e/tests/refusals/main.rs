@@ -3,6 +3,7 @@
 
 mod forged;
 mod missing;
+mod peers;
 mod place;
 mod start;
 mod store;
