@@ -150,7 +150,8 @@ pub(crate) async fn boot(config: &Config, handle: &Handle) -> Result<Booted, Boo
     check_sentinel(&system, &instance)?;
 
     let log = open_log(config, &instance, verified.anchor(&config.replica)).await?;
-    let trail = Arc::new(Trail::new(log, clock.clone()));
+    let administrators = administrators(config).collect();
+    let trail = Arc::new(Trail::new(log, clock.clone(), administrators));
     let epoch = verified.position().epoch;
     let engine: Arc<dyn Store> = store.clone();
     let registry = verified.serve(engine, trail.clone());
@@ -373,11 +374,7 @@ async fn start_checkpointer(
 }
 
 fn policy(config: &Config) -> Result<Policy, PolicyError> {
-    let administrators: Vec<String> = config
-        .administrators
-        .iter()
-        .map(|it| it.certificate.clone())
-        .collect();
+    let administrators: Vec<String> = administrators(config).collect();
     let bindings: Vec<Binding> = config.access.iter().map(binding).collect();
     Policy::new(&administrators, &bindings)
 }
@@ -393,12 +390,16 @@ fn binding(access: &Access) -> Binding {
     }
 }
 
+fn administrators(config: &Config) -> impl Iterator<Item = String> {
+    config
+        .administrators
+        .iter()
+        .map(|it| it.certificate.clone())
+}
+
 fn certificate_names(config: &Config) -> Vec<String> {
-    let administrators = config.administrators.iter().map(|it| &it.certificate);
-    administrators
-        .chain(config.access.iter().map(|it| &it.certificate))
-        .cloned()
-        .collect()
+    let others = config.access.iter().map(|it| it.certificate.clone());
+    administrators(config).chain(others).collect()
 }
 
 fn issuer(system: &KekPair, instance: &Instance) -> Result<Issuer, BootError> {

@@ -1,7 +1,7 @@
 //! The service's side of the audit log: who did what with which outcome, on disk before any answer leaves.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -60,6 +60,7 @@ pub struct Call<'a> {
 pub struct Trail {
     log: Log,
     clock: Arc<dyn Clock>,
+    administrators: BTreeSet<String>,
     folder: Mutex<Folder>,
     failed: AtomicBool,
 }
@@ -68,12 +69,13 @@ pub struct Trail {
 const FOLDED_CALLERS: usize = 1024;
 
 impl Trail {
-    /// Takes over an open log.
+    /// Takes over an open log. The holders of certificates other than the administrators' are tenants.
     #[must_use]
-    pub fn new(log: Log, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(log: Log, clock: Arc<dyn Clock>, administrators: BTreeSet<String>) -> Self {
         Self {
             log,
             clock,
+            administrators,
             folder: Mutex::new(Folder::new(FOLDED_CALLERS)),
             failed: AtomicBool::new(false),
         }
@@ -194,7 +196,8 @@ impl Trail {
         draft.outcome = outcome;
         draft.code = code.to_owned();
         draft.detail = detail;
-        self.append(draft, share(call.caller, call.action)).await
+        self.append(draft, self.share(call.caller, call.action))
+            .await
     }
 
     /// The last change of this epoch that the log has without a gap.
@@ -248,16 +251,22 @@ impl Trail {
             }
         }
     }
-}
 
-/// On whose account a record is written: the API server's plugin has the reserve, so that a full log never keeps a
-/// cluster from starting; administration comes next.
-fn share(caller: &Caller, action: ActionKind) -> Share {
-    match (caller, action) {
-        (Caller::KmsSocket { .. }, _) => Share::Reserve,
-        (_, ActionKind::Encrypt | ActionKind::Decrypt) => Share::Tenant,
-        (Caller::Certificate(_) | Caller::AdminSocket { .. } | Caller::System(_), _) => {
-            Share::System
+    /// On whose account a record is written: the API server's plugin has the reserve, so that a full log never keeps a
+    /// cluster from starting; administration comes next. Whatever a tenant asks for counts as his, or describing a key
+    /// often enough would stop administration.
+    fn share(&self, caller: &Caller, action: ActionKind) -> Share {
+        match caller {
+            Caller::KmsSocket { .. } => Share::Reserve,
+            Caller::AdminSocket { .. } | Caller::System(_) => Share::System,
+            Caller::Certificate(identity) => {
+                let uses_keys = matches!(action, ActionKind::Encrypt | ActionKind::Decrypt);
+                if uses_keys || !self.administrators.contains(&identity.name) {
+                    Share::Tenant
+                } else {
+                    Share::System
+                }
+            }
         }
     }
 }
