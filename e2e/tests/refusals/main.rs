@@ -7,3 +7,4 @@ mod peers;
 mod place;
 mod start;
 mod store;
+mod token;
