@@ -60,7 +60,7 @@ fn hostile_clients_do_not_keep_the_api_server_waiting() -> Result<()> {
             written += 1;
             thread::sleep(Duration::from_millis(200));
         }
-        eprintln!("{written} Secrets were written during the flood");
+        println!("report: flood: {written} Secrets were written during the flood");
         world.cluster.restart_api_server(Health::Ready)?;
         ensure!(world.secret("before")? == "flood");
         for flood in floods {
@@ -71,7 +71,7 @@ fn hostile_clients_do_not_keep_the_api_server_waiting() -> Result<()> {
     // Connections of the flood are gone a moment after their ends.
     thread::sleep(Duration::from_secs(2));
     let after = Usage::of(plugin.id())?;
-    eprintln!("before {before:?}, after {after:?}");
+    println!("report: flood: before {before:?}, after {after:?}");
     ensure!(after.descriptors <= before.descriptors + 8);
     ensure!(after.mib <= before.mib + 4 * GROWTH_MIB);
     world.clean_up()
@@ -95,7 +95,7 @@ fn ten_minutes_of_calls_leave_nothing_behind() -> Result<()> {
 
     let after = usages(&mut stage)?;
     for ((program, before), (_, after)) in before.iter().zip(&after) {
-        eprintln!("{}: {before:?} -> {after:?}", program.name());
+        println!("report: soak: {}: {before:?} -> {after:?}", program.name());
         ensure!(after.mib <= before.mib + GROWTH_MIB);
         ensure!(after.descriptors <= before.descriptors + 4);
     }
@@ -193,8 +193,8 @@ impl Latencies {
             let sorted = &mut self.0[*kind];
             sorted.sort_unstable();
             let at = |percent: usize| sorted[(sorted.len() - 1) * percent / 100];
-            eprintln!(
-                "{what} ({} calls): P50 {:?}, P99 {:?}",
+            println!(
+                "report: soak: {what} ({} calls): P50 {:?}, P99 {:?}",
                 sorted.len(),
                 at(50),
                 at(99)

@@ -45,8 +45,8 @@ fn a_slow_token_is_not_noticed_by_the_api_server() -> Result<()> {
             shim.steering.delay(call, delay)?;
         }
         let seen = under_load(&stage.installation, SLOW_FOR)?;
-        eprintln!(
-            "HSM slow by {delay:?}: {} calls, {} failed, Status P50 {:?}, max {:?}",
+        println!(
+            "report: HSM slow by {delay:?}: {} calls, {} failed, Status P50 {:?}, max {:?}",
             seen.calls,
             seen.failed,
             seen.status(50),
@@ -60,7 +60,7 @@ fn a_slow_token_is_not_noticed_by_the_api_server() -> Result<()> {
         ensure!(seen.status(50) < STATUS_LIMIT, "{:?}", seen.status(50));
     }
     let after = Footprint::of(&mut stage)?;
-    eprintln!("before {before:?}, after {after:?}");
+    println!("report: all programs together: before {before:?}, after {after:?}");
     ensure!(after.mib <= before.mib + GROWTH_MIB);
     ensure!(after.threads <= before.threads + 4);
     stage.check_seeds()?;
@@ -80,8 +80,8 @@ fn a_token_slower_than_every_deadline_holds_nobody_up() -> Result<()> {
     })?;
     let seen = under_load(&stage.installation, Duration::from_secs(30))?;
     let after = Footprint::of(&mut stage)?;
-    eprintln!(
-        "HSM stuck: {} calls, {} failed, the longest took {:?}, Status max {:?}; before {before:?}, after {after:?}",
+    println!(
+        "report: HSM stuck: {} calls, {} failed, the longest took {:?}, Status max {:?}; before {before:?}, after {after:?}",
         seen.calls,
         seen.failed,
         seen.longest,
@@ -119,8 +119,8 @@ fn within_the_bound_nobody_notices_that_the_token_is_gone() -> Result<()> {
     answer(&shim, 0)?;
     let returned = Instant::now();
     stage.wait_ready(Program::HsmAgent)?;
-    eprintln!(
-        "the agent was ready {:?} after the return",
+    println!(
+        "report: the agent was ready {:?} after the return",
         returned.elapsed()
     );
     ensure!(returned.elapsed() < RETURN_LIMIT);
