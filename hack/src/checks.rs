@@ -80,6 +80,7 @@ pub fn long() -> Tally {
 /// Fails with the command to run when a package is missing and we are not root.
 pub fn prepare() -> Result<()> {
     packages::ensure_installed()?;
+    packages::ensure_installed_for_nodes()?;
     tools::ensure_all_built()?;
     deny::ensure_installed().map(drop)
 }

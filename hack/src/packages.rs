@@ -14,6 +14,37 @@ struct Package {
     probe: &'static [&'static str],
 }
 
+/// What a cluster with nodes needs.
+const NODE_PACKAGES: &[Package] = &[
+    Package {
+        name: "runc",
+        probe: &["/usr/sbin/runc", "/usr/bin/runc"],
+    },
+    Package {
+        name: "containernetworking-plugins",
+        probe: &["/usr/lib/cni/ptp"],
+    },
+    // kube-proxy's way to services.
+    Package {
+        name: "nftables",
+        probe: &["/usr/sbin/nft"],
+    },
+    Package {
+        name: "conntrack",
+        probe: &["/usr/sbin/conntrack"],
+    },
+    // What pods of tests are made of.
+    Package {
+        name: "busybox-static",
+        probe: &["/usr/bin/busybox", "/bin/busybox"],
+    },
+    // `sysctl`.
+    Package {
+        name: "procps",
+        probe: &["/usr/sbin/sysctl", "/sbin/sysctl"],
+    },
+];
+
 const PACKAGES: &[Package] = &[
     // The token of tests and of the default installation.
     Package {
@@ -57,9 +88,24 @@ impl Package {
     }
 }
 
-/// Makes sure that every package is there.
+/// Makes sure that every package is there that is needed without nodes.
+///
+/// # Errors
+/// Fails with the command to run when we are not root, or when `apt-get` fails.
 pub fn ensure_installed() -> Result<()> {
-    let missing: Vec<&str> = PACKAGES
+    ensure(PACKAGES)
+}
+
+/// Makes sure that every package is there that nodes need.
+///
+/// # Errors
+/// As [`ensure_installed`].
+pub fn ensure_installed_for_nodes() -> Result<()> {
+    ensure(NODE_PACKAGES)
+}
+
+fn ensure(packages: &[Package]) -> Result<()> {
+    let missing: Vec<&str> = packages
         .iter()
         .filter(|package| !package.is_installed())
         .map(|p| p.name)

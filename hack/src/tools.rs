@@ -16,32 +16,64 @@ use crate::{paths, progress};
 pub enum Module {
     /// The newest Kubernetes that is supported: API server and `kubectl`.
     Kubernetes,
+    /// What the newest Kubernetes runs beside the API server when there are nodes.
+    KubernetesNode,
     /// The oldest Kubernetes that is supported: API server only.
     KubernetesOldest,
     /// etcd and `etcdctl`.
     Etcd,
+    /// The container runtime of nodes.
+    Containerd,
+    /// The name server of clusters with nodes.
+    CoreDns,
 }
+
+/// The Go module of everything that is Kubernetes itself.
+const KUBERNETES: &str = "k8s.io/kubernetes";
 
 /// The files of a module that decide what is built.
 const MODULE_FILES: [&str; 3] = ["go.mod", "go.sum", "tools.go"];
 
 impl Module {
     /// Every module, quickest to build first.
-    pub const ALL: [Self; 3] = [Self::Etcd, Self::Kubernetes, Self::KubernetesOldest];
+    pub const ALL: [Self; 6] = [
+        Self::Etcd,
+        Self::Containerd,
+        Self::CoreDns,
+        Self::Kubernetes,
+        Self::KubernetesNode,
+        Self::KubernetesOldest,
+    ];
 
     fn name(self) -> &'static str {
         match self {
-            Self::Kubernetes => "kubernetes",
+            Self::KubernetesNode => "kubernetes-node",
+            other => other.folder_name(),
+        }
+    }
+
+    /// Names the folder of the module files. Programs that are wanted at different times share one.
+    fn folder_name(self) -> &'static str {
+        match self {
+            Self::Kubernetes | Self::KubernetesNode => "kubernetes",
             Self::KubernetesOldest => "kubernetes-oldest",
             Self::Etcd => "etcd",
+            Self::Containerd => "containerd",
+            Self::CoreDns => "coredns",
         }
+    }
+
+    fn is_kubernetes(self) -> bool {
+        self.source() == KUBERNETES
     }
 
     /// The Go module whose version is the version of the programs.
     fn source(self) -> &'static str {
         match self {
-            Self::Kubernetes | Self::KubernetesOldest => "k8s.io/kubernetes",
+            Self::Kubernetes | Self::KubernetesNode | Self::KubernetesOldest => KUBERNETES,
             Self::Etcd => "go.etcd.io/etcd/server/v3",
+            Self::Containerd => "github.com/containerd/containerd/v2",
+            Self::CoreDns => "github.com/coredns/coredns",
         }
     }
 
@@ -50,17 +82,41 @@ impl Module {
         const API_SERVER: (&str, &str) = ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver");
         match self {
             Self::Kubernetes => &[API_SERVER, ("kubectl", "k8s.io/kubernetes/cmd/kubectl")],
+            Self::KubernetesNode => &[
+                ("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
+                ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"),
+                ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
+                (
+                    "kube-controller-manager",
+                    "k8s.io/kubernetes/cmd/kube-controller-manager",
+                ),
+            ],
             Self::KubernetesOldest => &[API_SERVER],
             // The last part of the package path is `v3`, hence the names.
             Self::Etcd => &[
                 ("etcd", "go.etcd.io/etcd/server/v3"),
                 ("etcdctl", "go.etcd.io/etcd/etcdctl/v3"),
             ],
+            Self::Containerd => &[
+                (
+                    "containerd",
+                    "github.com/containerd/containerd/v2/cmd/containerd",
+                ),
+                (
+                    "containerd-shim-runc-v2",
+                    "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+                ),
+                ("ctr", "github.com/containerd/containerd/v2/cmd/ctr"),
+            ],
+            // A program of our own: CoreDNS with few of its plugins.
+            Self::CoreDns => &[("coredns", ".")],
         }
     }
 
     fn folder(self) -> PathBuf {
-        paths::checkout().join("hack/tools").join(self.name())
+        paths::checkout()
+            .join("hack/tools")
+            .join(self.folder_name())
     }
 
     /// Returns the version that `go.mod` pins, such as `v1.36.3`.
@@ -74,14 +130,8 @@ impl Module {
     /// Stamps that Go's build of a module leaves out. Clients misread a Kubernetes server without them.
     fn linker_flags(self, version: &str) -> String {
         let mut flags = "-s -w".to_owned();
-        if let (Self::Kubernetes | Self::KubernetesOldest, [major, minor, _]) = (
-            self,
-            version
-                .trim_start_matches('v')
-                .split('.')
-                .collect::<Vec<_>>()
-                .as_slice(),
-        ) {
+        let parts: Vec<&str> = version.trim_start_matches('v').split('.').collect();
+        if let (true, [major, minor, _]) = (self.is_kubernetes(), parts.as_slice()) {
             let package = "k8s.io/component-base/version";
             for (name, value) in [
                 ("gitVersion", version),
@@ -95,7 +145,7 @@ impl Module {
     }
 
     /// Returns the folder for the binaries of exactly these module files.
-    fn target(self) -> Result<PathBuf> {
+    pub(crate) fn target(self) -> Result<PathBuf> {
         let mut hash = digest::Context::new(&SHA256);
         for name in MODULE_FILES {
             let file = self.folder().join(name);
