@@ -1,14 +1,17 @@
-//! A Kubernetes control plane that really runs, in a network and mount namespace of its own and without a
-//! way out. It outlives the process that started it: everything needed to use or end it is in its folder.
+//! A Kubernetes that really runs, in network and mount namespaces of its own and without a way out: a control
+//! plane, and nodes when they are asked for. It outlives the process that started it: everything needed to use or
+//! end it is in its folder.
 //!
 //! Clusters of different names share nothing, so they run side by side with the same addresses.
 
+mod addons;
 mod client;
 mod control_plane;
 mod layout;
 mod member;
 mod namespace;
 mod network;
+mod node;
 mod pki;
 mod process;
 mod records;
@@ -21,17 +24,19 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+pub use addons::STORAGE_CLASS;
 pub use client::EtcdEntry;
 pub use layout::{Layout, Name};
 pub use member::Member;
 pub use namespace::Namespace;
+pub use node::{BUSYBOX, Node, NodeOptions, PAUSE};
 pub use process::Process;
 pub use records::Records;
 pub use scoped::ScopedCluster;
 
-use crate::progress;
 use crate::tools::{self, Module};
-use control_plane::{API_SERVER, ETCD};
+use crate::{packages, progress};
+use control_plane::{API_SERVER, ApiServer, ETCD};
 
 /// Which Kubernetes runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -63,6 +68,9 @@ pub struct Options {
     pub kubernetes: Release,
     /// The text of an `EncryptionConfiguration`.
     pub encryption: String,
+    /// The nodes. Without any the API server runs alone.
+    #[serde(default)]
+    pub nodes: Vec<NodeOptions>,
 }
 
 impl Options {
@@ -72,7 +80,33 @@ impl Options {
             name,
             kubernetes: Release::Newest,
             encryption: control_plane::IDENTITY_ENCRYPTION.to_owned(),
+            nodes: Vec::new(),
         }
+    }
+
+    /// Adds nodes called `node-0`, `node-1` and so on, of which the first ones are control-plane nodes.
+    ///
+    /// # Errors
+    /// Fails when there would be a node, but none with an API server, or more than there is room for.
+    pub fn with_nodes(mut self, nodes: usize, control_planes: usize) -> Result<Self> {
+        ensure!(
+            nodes <= network::NODES,
+            "there is room for {} nodes",
+            network::NODES
+        );
+        ensure!(
+            (1..=nodes).contains(&control_planes),
+            "of {nodes} nodes, {control_planes} cannot be control-plane nodes"
+        );
+        self.nodes = (0..nodes)
+            .map(|number| {
+                Ok(NodeOptions {
+                    name: format!("node-{number}").parse()?,
+                    control_plane: number < control_planes,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(self)
     }
 }
 
@@ -104,6 +138,7 @@ pub struct Cluster {
     options: Options,
     namespace: Namespace,
     tools: control_plane::Tools,
+    node_tools: node::Tools,
 }
 
 impl Cluster {
@@ -126,6 +161,7 @@ impl Cluster {
             "a cluster needs root, to make a network namespace; run this command as root"
         );
         let tools = control_plane::Tools::ensure_built(options.kubernetes)?;
+        ensure_nodes_can_run(&options)?;
         let layout = Layout::new(&options.name);
         clear_leftovers(&layout)?;
         layout.create()?;
@@ -144,21 +180,50 @@ impl Cluster {
     ) -> Result<Self> {
         fs::write(layout.options(), serde_json::to_vec_pretty(&options)?)?;
         fs::write(layout.encryption(), &options.encryption)?;
-        control_plane::write_files(&layout)?;
+        control_plane::write_files(&layout, &options.nodes)?;
         let namespace = Namespace::create(&layout)?;
-        network::configure(&namespace)?;
+        network::configure(&namespace, options.nodes.len())?;
         let cluster = Self {
             layout,
             options,
             namespace,
             tools,
+            node_tools: node::Tools::find()?,
         };
         progress::step(&format!("cluster {}: etcd", cluster.name()), || {
             cluster.start_member(&cluster.etcd())?;
             cluster.wait_for(ETCD, || cluster.etcd_health())
         })?;
-        cluster.start_api_server(health)?;
+        if cluster.options.nodes.is_empty() {
+            cluster.start_api_server(health)?;
+        } else {
+            cluster.start_nodes(health)?;
+        }
         Ok(cluster)
+    }
+
+    fn start_nodes(&self, health: Health) -> Result<()> {
+        node::images::write(&self.layout)?;
+        for node in self.nodes() {
+            node.install()?;
+            node.power_on()?;
+        }
+        let name = self.name();
+        progress::step(&format!("cluster {name}: API servers"), || {
+            let mut nodes = self.control_planes().into_iter();
+            nodes.try_for_each(|node| node.wait_for_api_server(health))
+        })?;
+        if health == Health::Live {
+            return Ok(());
+        }
+        self.install_addons()?;
+        progress::step(&format!("cluster {name}: nodes"), || {
+            let mut nodes = self.nodes().into_iter();
+            nodes.try_for_each(|node| node.wait_until_ready())?;
+            // A controller makes it; without it no pod is admitted.
+            let account = ["get", "serviceaccount", "default"];
+            self.wait_for(ETCD, || self.kubectl(&account).map(drop))
+        })
     }
 
     /// Opens a cluster that another process started.
@@ -173,11 +238,13 @@ impl Cluster {
         let options: Options = serde_json::from_slice(&bytes)?;
         let namespace = Namespace::open(&layout)?;
         let tools = control_plane::Tools::ensure_built(options.kubernetes)?;
+        ensure_nodes_can_run(&options)?;
         Ok(Self {
             layout,
             options,
             namespace,
             tools,
+            node_tools: node::Tools::find()?,
         })
     }
 
@@ -265,7 +332,7 @@ impl Cluster {
     }
 
     fn api_server(&self) -> Member {
-        control_plane::api_server(&self.layout, &self.tools)
+        ApiServer::alone(&self.layout).member(&self.layout, &self.tools)
     }
 
     fn wait_for(&self, member: &str, check: impl Fn() -> Result<()>) -> Result<()> {
@@ -292,6 +359,19 @@ pub fn down(name: &Name) -> Result<()> {
 /// Fails when the folder of clusters cannot be read.
 pub fn names() -> Result<Vec<Name>> {
     layout::names()
+}
+
+/// Installs and builds what nodes need, if there are any.
+fn ensure_nodes_can_run(options: &Options) -> Result<()> {
+    if options.nodes.is_empty() {
+        return Ok(());
+    }
+    ensure!(
+        options.kubernetes == Release::Newest,
+        "nodes run the newest Kubernetes, and a kubelet must not be newer than its API server"
+    );
+    packages::ensure_installed_for_nodes()?;
+    node::Tools::ensure_built()
 }
 
 /// Removes what a crashed start left, and refuses when the cluster is alive.

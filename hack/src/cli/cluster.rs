@@ -30,6 +30,12 @@ pub(super) enum Command {
         /// Which supported Kubernetes to run.
         #[arg(long, value_enum, default_value_t = Release::Newest)]
         kubernetes: Release,
+        /// How many nodes to run. Without any there is an API server and no pods.
+        #[arg(long, default_value_t = 0)]
+        nodes: usize,
+        /// How many of the nodes have an API server.
+        #[arg(long, default_value_t = 1, requires = "nodes")]
+        control_planes: usize,
     },
     /// Ends the API server and starts it anew.
     Restart(Which),
@@ -53,7 +59,16 @@ pub(super) fn run(command: Command) -> Result<()> {
             which,
             encryption,
             kubernetes,
-        } => up(which.name, encryption, kubernetes),
+            nodes,
+            control_planes,
+        } => {
+            let mut options = Options::new(which.name);
+            options.kubernetes = kubernetes;
+            if nodes > 0 {
+                options = options.with_nodes(nodes, control_planes)?;
+            }
+            up(options, encryption)
+        }
         Command::Restart(which) => Cluster::open(&which.name)?.restart_api_server(Health::Ready),
         Command::Down(which) => {
             cluster::down(&which.name)?;
@@ -68,9 +83,7 @@ pub(super) fn run(command: Command) -> Result<()> {
     }
 }
 
-fn up(name: Name, encryption: Option<PathBuf>, kubernetes: Release) -> Result<()> {
-    let mut options = Options::new(name);
-    options.kubernetes = kubernetes;
+fn up(mut options: Options, encryption: Option<PathBuf>) -> Result<()> {
     if let Some(file) = encryption {
         options.encryption =
             fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;

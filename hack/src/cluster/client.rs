@@ -163,6 +163,12 @@ impl Cluster {
             println!("export {name}='{value}'");
         }
         println!("export ENTER='{}'", self.namespace.enter_words());
+        for node in self.nodes() {
+            let variable = node.name().to_string().replace('-', "_").to_uppercase();
+            if let Ok(words) = node.enter_words() {
+                println!("export ENTER_{variable}='{words}'");
+            }
+        }
         progress::say(
             "the network of the cluster is its own, so: $ENTER kubectl get --raw /readyz",
         );
@@ -189,7 +195,11 @@ fn run_with_input(command: &mut Command, input: &[u8]) -> Result<Output> {
     Ok(output)
 }
 
-fn text_of<S: AsRef<OsStr>>(program: &str, arguments: &[S], output: &Output) -> Result<String> {
+pub(super) fn text_of<S: AsRef<OsStr>>(
+    program: &str,
+    arguments: &[S],
+    output: &Output,
+) -> Result<String> {
     if !output.status.success() {
         let words: Vec<_> = arguments
             .iter()

@@ -7,8 +7,8 @@ use anyhow::Result;
 
 use super::layout::Layout;
 use super::member::Member;
-use super::network::{API_SERVER as API_ADDRESS, SERVICES};
-use super::{Release, pki};
+use super::network::{self, CLUSTER, SERVICES};
+use super::{NodeOptions, Release, pki};
 use crate::tools::{self, Module};
 
 /// The member that stores.
@@ -17,8 +17,11 @@ pub(super) const ETCD: &str = "etcd";
 /// The member that serves the API.
 pub(super) const API_SERVER: &str = "kube-apiserver";
 
-/// Where etcd serves, inside the namespace.
+/// Where etcd serves, inside the cluster's namespace.
 pub(super) const ETCD_CLIENT_URL: &str = "https://127.0.0.1:2379";
+
+/// Where etcd serves the API servers of nodes.
+pub(super) const ETCD_NODES_URL: &str = "https://198.18.0.1:2379";
 
 const ETCD_PEER_URL: &str = "https://127.0.0.1:2380";
 
@@ -64,28 +67,38 @@ impl Tools {
     }
 }
 
-pub(super) fn write_files(layout: &Layout) -> Result<()> {
-    pki::write(layout)?;
+pub(super) fn write_files(layout: &Layout, nodes: &[NodeOptions]) -> Result<()> {
+    pki::write(layout, nodes)?;
     fs::write(layout.audit_policy(), AUDIT_POLICY)?;
-    fs::write(layout.kubeconfig(), kubeconfig(layout))?;
+    let text = kubeconfig(layout, &administrators_address(nodes), "admin");
+    fs::write(layout.kubeconfig(), text)?;
     Ok(())
 }
 
-/// JSON is YAML, and serde writes it with every path quoted.
-fn kubeconfig(layout: &Layout) -> String {
+/// Returns where administrators find an API server: on the first control-plane node, if there are nodes.
+fn administrators_address(nodes: &[NodeOptions]) -> String {
+    match nodes.iter().position(|node| node.control_plane) {
+        Some(number) => network::node_address(number).to_string(),
+        None => CLUSTER.to_owned(),
+    }
+}
+
+/// Returns the kubeconfig of a user with a certificate of ours. JSON is YAML, and serde writes it with every
+/// path quoted.
+pub(super) fn kubeconfig(layout: &Layout, address: &str, certificate: &str) -> String {
     serde_json::json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "cluster", "cluster": {
-            "server": format!("https://{API_ADDRESS}:6443"),
+            "server": format!("https://{address}:6443"),
             "certificate-authority": layout.pki("kubernetes-ca.crt"),
         }}],
-        "users": [{"name": "admin", "user": {
-            "client-certificate": layout.pki("admin.crt"),
-            "client-key": layout.pki("admin.key"),
+        "users": [{"name": certificate, "user": {
+            "client-certificate": layout.pki(&format!("{certificate}.crt")),
+            "client-key": layout.pki(&format!("{certificate}.key")),
         }}],
-        "contexts": [{"name": "admin", "context": {"cluster": "cluster", "user": "admin"}}],
-        "current-context": "admin",
+        "contexts": [{"name": certificate, "context": {"cluster": "cluster", "user": certificate}}],
+        "current-context": certificate,
     })
     .to_string()
 }
@@ -97,7 +110,10 @@ pub(super) fn etcd(layout: &Layout, tools: &Tools) -> Member {
     Member::new(ETCD, &tools.etcd)
         .flag("name", "etcd0")
         .flag("data-dir", layout.etcd_data())
-        .flag("listen-client-urls", ETCD_CLIENT_URL)
+        .flag(
+            "listen-client-urls",
+            format!("{ETCD_CLIENT_URL},{ETCD_NODES_URL}"),
+        )
         .flag("advertise-client-urls", ETCD_CLIENT_URL)
         .flag("listen-peer-urls", ETCD_PEER_URL)
         .flag("initial-advertise-peer-urls", ETCD_PEER_URL)
@@ -112,32 +128,74 @@ pub(super) fn etcd(layout: &Layout, tools: &Tools) -> Member {
         .flag("peer-client-cert-auth", "true")
 }
 
-pub(super) fn api_server(layout: &Layout, tools: &Tools) -> Member {
-    Member::new(API_SERVER, &tools.api_server)
-        .flag("etcd-servers", ETCD_CLIENT_URL)
-        .flag("etcd-cafile", layout.pki("etcd-ca.crt"))
-        .flag("etcd-certfile", layout.pki("etcd-client.crt"))
-        .flag("etcd-keyfile", layout.pki("etcd-client.key"))
-        .flag("advertise-address", API_ADDRESS)
-        .flag("secure-port", "6443")
-        .flag("tls-cert-file", layout.pki("api-server.crt"))
-        .flag("tls-private-key-file", layout.pki("api-server.key"))
-        .flag("client-ca-file", layout.pki("kubernetes-ca.crt"))
-        .flag("service-cluster-ip-range", SERVICES)
-        .flag("service-account-issuer", "https://kubernetes.default.svc")
-        .flag(
-            "service-account-key-file",
-            layout.pki("service-accounts.pub"),
-        )
-        .flag(
-            "service-account-signing-key-file",
-            layout.pki("service-accounts.key"),
-        )
-        .flag("authorization-mode", "Node,RBAC")
-        .flag("enable-admission-plugins", "NodeRestriction")
-        .flag("allow-privileged", "true")
-        .flag("audit-policy-file", layout.audit_policy())
-        .flag("audit-log-path", layout.audit_log())
-        .flag("encryption-provider-config", layout.encryption())
-        .flag("encryption-provider-config-automatic-reload", "true")
+/// What differs between the API servers of a cluster.
+#[derive(Debug)]
+pub(super) struct ApiServer {
+    /// Where others reach it.
+    pub(super) address: String,
+    /// Where it reaches etcd.
+    pub(super) etcd: &'static str,
+    /// Its `EncryptionConfiguration`.
+    pub(super) encryption: PathBuf,
+    /// Its audit log.
+    pub(super) audit_log: PathBuf,
+}
+
+impl ApiServer {
+    /// Returns the one that runs when there are no nodes.
+    pub(super) fn alone(layout: &Layout) -> Self {
+        Self {
+            address: CLUSTER.to_owned(),
+            etcd: ETCD_CLIENT_URL,
+            encryption: layout.encryption(),
+            audit_log: layout.audit_log(),
+        }
+    }
+
+    pub(super) fn member(&self, layout: &Layout, tools: &Tools) -> Member {
+        let Self {
+            address,
+            etcd,
+            encryption,
+            audit_log,
+        } = self;
+        Member::new(API_SERVER, &tools.api_server)
+            .flag("etcd-servers", etcd)
+            .flag("etcd-cafile", layout.pki("etcd-ca.crt"))
+            .flag("etcd-certfile", layout.pki("etcd-client.crt"))
+            .flag("etcd-keyfile", layout.pki("etcd-client.key"))
+            .flag("advertise-address", address)
+            .flag("secure-port", "6443")
+            .flag("tls-cert-file", layout.pki("api-server.crt"))
+            .flag("tls-private-key-file", layout.pki("api-server.key"))
+            .flag("client-ca-file", layout.pki("kubernetes-ca.crt"))
+            .flag("service-cluster-ip-range", SERVICES)
+            .flag("service-account-issuer", "https://kubernetes.default.svc")
+            .flag(
+                "service-account-key-file",
+                layout.pki("service-accounts.pub"),
+            )
+            .flag(
+                "service-account-signing-key-file",
+                layout.pki("service-accounts.key"),
+            )
+            .flag("authorization-mode", "Node,RBAC")
+            .flag("enable-admission-plugins", "NodeRestriction")
+            .flag("allow-privileged", "true")
+            // Names of nodes do not resolve.
+            .flag("kubelet-preferred-address-types", "InternalIP")
+            .flag(
+                "kubelet-certificate-authority",
+                layout.pki("kubernetes-ca.crt"),
+            )
+            .flag(
+                "kubelet-client-certificate",
+                layout.pki("kubelet-client.crt"),
+            )
+            .flag("kubelet-client-key", layout.pki("kubelet-client.key"))
+            .flag("audit-policy-file", layout.audit_policy())
+            .flag("audit-log-path", audit_log)
+            .flag("encryption-provider-config", encryption)
+            .flag("encryption-provider-config-automatic-reload", "true")
+    }
 }

@@ -12,11 +12,12 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::namespace;
+use super::node::cgroup;
 use super::process::Process;
 use super::records::Records;
 use crate::paths;
 
-/// The name of a cluster: lower-case letters, digits and dashes, at most 24 of them.
+/// The name of a cluster or of a node: lower-case letters, digits and dashes, at most 24 of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
@@ -29,10 +30,7 @@ impl FromStr for Name {
             && text
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        ensure!(
-            fits,
-            "cluster name {text:?} is not 1 to 24 of a-z, 0-9 and -"
-        );
+        ensure!(fits, "name {text:?} is not 1 to 24 of a-z, 0-9 and -");
         Ok(Self(text.to_owned()))
     }
 }
@@ -48,6 +46,12 @@ impl TryFrom<String> for Name {
 impl From<Name> for String {
     fn from(name: Name) -> Self {
         name.0
+    }
+}
+
+impl AsRef<str> for Name {
+    fn as_ref(&self) -> &str {
+        &self.0
     }
 }
 
@@ -108,6 +112,15 @@ impl Layout {
         self.root.join("pki").join(file)
     }
 
+    /// Returns a file or folder of a node that does not belong to the node's own disk.
+    pub(super) fn node(&self, node: &Name, file: &str) -> PathBuf {
+        self.root.join("nodes").join(&node.0).join(file)
+    }
+
+    pub(super) fn image(&self, name: &str) -> PathBuf {
+        self.root.join("images").join(name)
+    }
+
     pub(super) fn audit_policy(&self) -> PathBuf {
         self.root.join("audit-policy.yaml")
     }
@@ -132,7 +145,7 @@ impl Layout {
         builder
             .create(&self.root)
             .with_context(|| format!("cannot create {:?}", self.root))?;
-        for folder in ["etcd", "log", "pki", "processes"] {
+        for folder in ["etcd", "images", "log", "nodes", "pki", "processes"] {
             builder.create(self.root.join(folder))?;
         }
         Ok(())
@@ -160,12 +173,26 @@ impl Layout {
         self.records().living()
     }
 
+    /// Ends a process without giving it the time to do anything about it.
+    pub(super) fn kill_process(&self, name: &str) -> Result<()> {
+        if let Some(process) = self.process(name)? {
+            process.kill()?;
+        }
+        self.stop_process(name)
+    }
+
     pub(super) fn stop_process(&self, name: &str) -> Result<()> {
         self.records().stop(name)
     }
 
-    /// Ends all processes: recorded members, then whatever else is inside the namespace, then its holder.
+    /// Ends all processes: nodes, recorded members, then whatever else is inside the namespace, then its holder.
     pub(super) fn stop_processes(&self) -> Result<()> {
+        for name in self.records().names()? {
+            if name.ends_with(namespace::NODE_HOLDER) {
+                self.kill_process(&name)?;
+            }
+        }
+        cgroup::remove_all(&self.name)?;
         // The reverse order of the alphabet ends the API server before etcd, which it would wait for.
         for name in self.records().names()? {
             if name != namespace::HOLDER {

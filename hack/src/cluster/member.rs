@@ -16,12 +16,19 @@ use super::process::Process;
 /// How many last lines of a log an error shows.
 const SHOWN_LINES: usize = 15;
 
-/// A process that runs inside a cluster's namespaces.
+/// Starts a program again whenever it ends, as the service manager of a machine does.
+const KEEP_RUNNING: &str = "\
+trap 'kill \"$child\"; wait; exit' TERM
+while :; do \"$@\" & child=$!; wait \"$child\"; sleep 1; done";
+
+/// A process that runs inside the namespaces of a cluster or of a node.
 #[derive(Clone, Debug)]
 pub struct Member {
     name: String,
     program: OsString,
     arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    kept_running: bool,
 }
 
 impl Member {
@@ -31,7 +38,42 @@ impl Member {
             name: name.to_owned(),
             program: program.as_ref().to_owned(),
             arguments: Vec::new(),
+            environment: Vec::new(),
+            kept_running: false,
         }
+    }
+
+    /// Returns the name under which a node's member is recorded. Names of nodes have no dot.
+    pub(super) fn name_on(node: &str, member: &str) -> String {
+        format!("{node}.{member}")
+    }
+
+    /// Returns the same member as one of a node.
+    pub(super) fn of_node(mut self, node: &str) -> Self {
+        self.name = Self::name_on(node, &self.name);
+        self
+    }
+
+    /// Adds an argument as it is.
+    #[must_use]
+    pub fn argument(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// Adds a variable of the environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.environment
+            .push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Has the program started again whenever it ends. The recorded process is then the one that does so.
+    #[must_use]
+    pub fn kept_running(mut self) -> Self {
+        self.kept_running = true;
+        self
     }
 
     /// Adds `--<name>=<value>`.
@@ -53,12 +95,16 @@ impl Member {
             .append(true)
             .open(layout.log(&self.name))?;
         let mut command = namespace.member_command("setsid");
+        if self.kept_running {
+            command.args(["sh", "-c", KEEP_RUNNING, "sh"]);
+        }
         command.arg(&self.program).args(&self.arguments);
         command
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        let process = Process::spawn(&mut command)?;
+        let process = namespace.spawn(&mut command)?;
         layout.record_process(&self.name, process)?;
         Ok(process)
     }

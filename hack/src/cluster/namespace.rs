@@ -1,5 +1,6 @@
-//! A network and a mount namespace, kept open by a process that sleeps. Mounts made outside appear inside,
-//! never the other way round, and nothing inside can reach the machine's network.
+//! Namespaces kept open by a process that sleeps. Mounts made outside appear inside, never the other way round,
+//! and nothing inside can reach the machine's network. A node's namespaces hold its processes too: when their
+//! first process is killed the kernel kills all others, containers among them, which is a power cut.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,10 +17,26 @@ use super::process::Process;
 /// The name under which the sleeping process is recorded.
 pub(super) const HOLDER: &str = "namespace";
 
-/// The namespaces of one cluster.
+/// The end of the names under which the first processes of nodes are recorded.
+pub(super) const NODE_HOLDER: &str = ".namespace";
+
+/// The first process of a node. It reaps what loses its parent, as the first process of a machine does.
+const FIRST_PROCESS: &str = "while :; do sleep 1000000 & wait; done";
+
+/// Whose namespaces they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// Network and mounts.
+    Cluster,
+    /// Network, mounts, host name and process ids.
+    Node,
+}
+
+/// The namespaces of one cluster, or of one of its nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct Namespace {
     holder: Process,
+    owner: Owner,
 }
 
 impl Namespace {
@@ -34,9 +51,12 @@ impl Namespace {
                 .stderr(log),
         )?;
         layout.record_process(HOLDER, holder)?;
-        wait_until_sleeping(holder)
+        wait_until_running(holder, "sleep")
             .with_context(|| format!("cannot make a namespace; see {:?}", layout.log(HOLDER)))?;
-        Ok(Self { holder })
+        Ok(Self {
+            holder,
+            owner: Owner::Cluster,
+        })
     }
 
     pub(super) fn open(layout: &Layout) -> Result<Self> {
@@ -46,12 +66,76 @@ impl Namespace {
                 layout.name()
             )
         })?;
-        Ok(Self { holder })
+        Ok(Self {
+            holder,
+            owner: Owner::Cluster,
+        })
     }
 
-    /// Returns a command for a process that lives inside both namespaces.
+    /// Makes the namespaces of a node, with mounts that its containers see and the machine does not.
+    pub(super) fn create_for_node(layout: &Layout, node: &str) -> Result<Self> {
+        let name = node_holder(node);
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(layout.log(&name))?;
+        let parent = Process::spawn(
+            Command::new("setsid")
+                .args(["unshare", "--net", "--mount", "--propagation", "slave"])
+                .args(["--uts", "--pid", "--fork", "--mount-proc"])
+                .args(["sh", "-c", FIRST_PROCESS])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(log),
+        )?;
+        let make = || -> Result<Process> {
+            let holder = parent.wait_for_child()?;
+            layout.record_process(&name, holder)?;
+            wait_until_running(holder, "sh")?;
+            Ok(holder)
+        };
+        let holder = make()
+            .with_context(|| format!("cannot make a namespace; see {:?}", layout.log(&name)))?;
+        Ok(Self {
+            holder,
+            owner: Owner::Node,
+        })
+    }
+
+    /// Returns the namespaces of a node, when it is on.
+    pub(super) fn open_for_node(layout: &Layout, node: &str) -> Result<Option<Self>> {
+        let holder = layout.process(&node_holder(node))?;
+        Ok(holder.map(|holder| Self {
+            holder,
+            owner: Owner::Node,
+        }))
+    }
+
+    /// Returns the process that keeps the namespaces open.
+    pub(super) fn holder(&self) -> Process {
+        self.holder
+    }
+
+    /// Starts a command that [`Namespace::member_command`] made, and returns the process inside.
+    pub(super) fn spawn(&self, command: &mut Command) -> Result<Process> {
+        let process = Process::spawn(command)?;
+        match self.owner {
+            Owner::Cluster => Ok(process),
+            // Nobody can move into other process ids, so `nsenter` stays outside and waits for its child.
+            Owner::Node => process.wait_for_child(),
+        }
+    }
+
+    /// Returns a command for a process that lives inside the namespaces.
     pub fn member_command(&self, program: impl AsRef<OsStr>) -> Command {
-        self.enter(&["--net", "--mount", "--wd=/"], program.as_ref())
+        self.enter(self.member_flags(), program.as_ref())
+    }
+
+    fn member_flags(&self) -> &'static [&'static str] {
+        match self.owner {
+            Owner::Cluster => &["--net", "--mount", "--wd=/"],
+            Owner::Node => &["--net", "--mount", "--uts", "--pid"],
+        }
     }
 
     /// Returns a command that uses the cluster's network and sees our files and working folder.
@@ -59,9 +143,13 @@ impl Namespace {
         self.enter(&["--net"], program.as_ref())
     }
 
-    /// Returns the words that, put before a command, run it in the cluster's network.
+    /// Returns the words that, put before a command, run it in the cluster's network, or inside the node.
     pub fn enter_words(&self) -> String {
-        format!("nsenter --target {} --net --", self.holder.id())
+        let flags = match self.owner {
+            Owner::Cluster => "--net".to_owned(),
+            Owner::Node => self.member_flags().join(" "),
+        };
+        format!("nsenter --target {} {flags} --", self.holder.id())
     }
 
     fn enter(&self, flags: &[&str], program: &OsStr) -> Command {
@@ -76,11 +164,16 @@ impl Namespace {
     }
 }
 
-/// `unshare` runs `sleep` only after it has made the namespaces and set the propagation of mounts.
-fn wait_until_sleeping(holder: Process) -> Result<()> {
+/// Returns the name under which a node's first process is recorded.
+fn node_holder(node: &str) -> String {
+    format!("{node}{NODE_HOLDER}")
+}
+
+/// `unshare` runs the program only after it has made the namespaces and set the propagation of mounts.
+fn wait_until_running(holder: Process, program: &str) -> Result<()> {
     let start = Instant::now();
     let comm = format!("/proc/{}/comm", holder.id());
-    while fs::read_to_string(&comm).unwrap_or_default().trim() != "sleep" {
+    while fs::read_to_string(&comm).unwrap_or_default().trim() != program {
         ensure!(holder.is_alive(), "`unshare` ended");
         ensure!(start.elapsed() < Duration::from_secs(10), "`unshare` hangs");
         thread::sleep(Duration::from_millis(5));

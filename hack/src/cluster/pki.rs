@@ -12,15 +12,16 @@ use rcgen::{
     KeyPair, KeyUsagePurpose,
 };
 
+use super::NodeOptions;
 use super::layout::Layout;
-use super::network::{API_SERVER, API_SERVICE};
+use super::network::{self, API_SERVICE, CLUSTER};
 
 /// Subject and names of one certificate; `<file>.crt` and `<file>.key` below the folder for keys.
 struct Leaf {
-    file: &'static str,
-    common_name: &'static str,
+    file: String,
+    common_name: String,
     organization: Option<&'static str>,
-    names: &'static [&'static str],
+    names: Vec<String>,
     uses: &'static [ExtendedKeyUsagePurpose],
 }
 
@@ -31,53 +32,58 @@ const BOTH: &[ExtendedKeyUsagePurpose] = &[
     ExtendedKeyUsagePurpose::ClientAuth,
 ];
 
-const ETCD_LEAVES: &[Leaf] = &[
-    Leaf {
-        file: "etcd-server",
-        common_name: "etcd",
-        organization: None,
-        names: &["localhost", "127.0.0.1"],
-        // etcd's own gateway and its peers use the server certificate as clients.
-        uses: BOTH,
-    },
-    Leaf {
-        file: "etcd-client",
-        common_name: "kube-apiserver-etcd-client",
-        organization: None,
-        names: &[],
-        uses: CLIENT,
-    },
-];
+/// The group that may do everything.
+const ADMINISTRATORS: &str = "system:masters";
 
-const KUBERNETES_LEAVES: &[Leaf] = &[
-    Leaf {
-        file: "api-server",
-        common_name: "kube-apiserver",
-        organization: None,
-        names: &[
-            "localhost",
-            "kubernetes",
-            "kubernetes.default",
-            "kubernetes.default.svc",
-            "127.0.0.1",
-            API_SERVER,
-            API_SERVICE,
-        ],
-        uses: SERVER,
-    },
-    Leaf {
-        file: "admin",
-        common_name: "admin",
-        organization: Some("system:masters"),
-        names: &[],
-        uses: CLIENT,
-    },
-];
+fn etcd_leaves() -> Vec<Leaf> {
+    // etcd's own gateway and its peers use the server certificate as clients.
+    let server = Leaf::new("etcd-server", "etcd", BOTH).named(["localhost", "127.0.0.1", CLUSTER]);
+    vec![
+        server,
+        Leaf::new("etcd-client", "kube-apiserver-etcd-client", CLIENT),
+    ]
+}
+
+fn kubernetes_leaves(nodes: &[NodeOptions]) -> Vec<Leaf> {
+    let mut api_server = Leaf::new("api-server", "kube-apiserver", SERVER).named([
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "127.0.0.1",
+        CLUSTER,
+        API_SERVICE,
+    ]);
+    let mut leaves = vec![
+        Leaf::new("admin", "admin", CLIENT).of(ADMINISTRATORS),
+        Leaf::new("kubelet-client", "kube-apiserver-kubelet-client", CLIENT).of(ADMINISTRATORS),
+    ];
+    for user in ["kube-controller-manager", "kube-scheduler", "kube-proxy"] {
+        leaves.push(Leaf::new(user, &format!("system:{user}"), CLIENT));
+    }
+    leaves.push(Leaf::new("coredns", "coredns", CLIENT));
+    for (number, node) in nodes.iter().enumerate() {
+        let address = network::node_address(number).to_string();
+        let kubelet = Leaf::new(
+            &format!("kubelet-{}", node.name),
+            &format!("system:node:{}", node.name),
+            BOTH,
+        );
+        leaves.push(
+            kubelet
+                .of("system:nodes")
+                .named([node.name.as_ref(), &address]),
+        );
+        api_server = api_server.named([address.as_str()]);
+    }
+    leaves.push(api_server);
+    leaves
+}
 
 /// Writes all certificates and keys.
-pub(super) fn write(layout: &Layout) -> Result<()> {
-    write_authority(layout, "etcd-ca", ETCD_LEAVES)?;
-    write_authority(layout, "kubernetes-ca", KUBERNETES_LEAVES)?;
+pub(super) fn write(layout: &Layout, nodes: &[NodeOptions]) -> Result<()> {
+    write_authority(layout, "etcd-ca", &etcd_leaves())?;
+    write_authority(layout, "kubernetes-ca", &kubernetes_leaves(nodes))?;
     let service_accounts = KeyPair::generate()?;
     write_private(
         &layout.pki("service-accounts.key"),
@@ -112,13 +118,32 @@ fn write_authority(layout: &Layout, file: &str, leaves: &[Leaf]) -> Result<()> {
 }
 
 impl Leaf {
+    fn new(file: &str, common_name: &str, uses: &'static [ExtendedKeyUsagePurpose]) -> Self {
+        Self {
+            file: file.to_owned(),
+            common_name: common_name.to_owned(),
+            organization: None,
+            names: Vec::new(),
+            uses,
+        }
+    }
+
+    fn of(mut self, organization: &'static str) -> Self {
+        self.organization = Some(organization);
+        self
+    }
+
+    fn named<const N: usize>(mut self, names: [&str; N]) -> Self {
+        self.names.extend(names.map(str::to_owned));
+        self
+    }
+
     fn params(&self) -> Result<CertificateParams> {
-        let names: Vec<String> = self.names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names)?;
+        let mut params = CertificateParams::new(self.names.clone())?;
         params.distinguished_name = rcgen::DistinguishedName::new();
         params
             .distinguished_name
-            .push(DnType::CommonName, self.common_name);
+            .push(DnType::CommonName, self.common_name.as_str());
         if let Some(organization) = self.organization {
             params
                 .distinguished_name

@@ -16,6 +16,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long the kernel may take to end a process after SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long a process may take to start its child.
+const CHILD_LIMIT: Duration = Duration::from_secs(10);
+
 /// A process that we started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
@@ -42,6 +45,27 @@ impl Process {
     /// Returns the living process with this id.
     pub fn with_id(id: u32) -> Option<Self> {
         Self::find(id).filter(|process| process.is_alive())
+    }
+
+    /// Returns the child of a process that starts exactly one and waits for it.
+    pub(super) fn wait_for_child(self) -> Result<Self> {
+        let path = format!("/proc/{0}/task/{0}/children", self.id);
+        let start = Instant::now();
+        loop {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let child = text
+                .split_whitespace()
+                .find_map(|id| Self::find(id.parse().ok()?));
+            if let Some(child) = child {
+                return Ok(child);
+            }
+            ensure!(
+                self.is_alive() && start.elapsed() < CHILD_LIMIT,
+                "process {} has no child",
+                self.id
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     fn find(id: u32) -> Option<Self> {
