@@ -37,6 +37,7 @@ items:
   kind: Pod
   metadata: {name: client}
   spec:
+    nodeSelector: {kubernetes.io/hostname: node-0}
     containers:
     - name: client
       image: IMAGE
@@ -77,7 +78,7 @@ fn eventually<T>(what: &str, check: impl Fn() -> Result<T>) -> Result<T> {
 fn with_image(manifest: &str, node: Option<&Name>) -> String {
     let text = manifest.replace("IMAGE", BUSYBOX);
     match node {
-        Some(node) => text.replace("NODE", &node.to_string()),
+        Some(node) => text.replace("NODE", node.as_ref()),
         None => text,
     }
 }
@@ -104,11 +105,12 @@ fn application_answers(cluster: &ScopedCluster) -> Result<()> {
 
 #[test]
 fn pods_find_services_and_volumes_and_come_back_after_a_power_cut() -> Result<()> {
-    let options = Options::new("e2e-nodes".parse()?).with_nodes(1, 1)?;
-    let cluster = ScopedCluster::up(options)?;
-    let node = cluster.node("node-0")?;
+    let name: Name = "e2e-nodes".parse()?;
+    let cluster = ScopedCluster::up(Options::new(name.clone()).with_nodes(2, 1)?)?;
+    let (node, worker) = (cluster.node("node-0")?, cluster.node("node-1")?);
+    assert_eq!(node.output("ip", &["route", "show", "default"])?, "");
 
-    let application = with_image(APPLICATION, Some(node.name()));
+    let application = with_image(APPLICATION, Some(worker.name()));
     cluster.kubectl_with_input(&["apply", "-f", "-"], &application)?;
     application_answers(&cluster)?;
     let claim = cluster.kubectl(&[
@@ -131,36 +133,24 @@ fn pods_find_services_and_volumes_and_come_back_after_a_power_cut() -> Result<()
     static_pod_has_started(&node)?;
 
     fs::write(node.on_disk("/etc/strongroom/kept"), "on disk")?;
-    assert_ne!(processes_below(&cluster)?, Vec::<String>::new());
-    node.power_off()?;
-    assert!(!node.is_on()?);
-    assert_eq!(processes_below(&cluster)?, Vec::<String>::new());
+    let clients = node.processes("busybox")?;
+    assert_eq!(clients.len(), 2, "a pod and the static one");
+    cluster.power_off()?;
+    assert!(!node.is_on()? && !worker.is_on()?);
+    assert_eq!(processes_of(&name)?, Vec::<String>::new());
 
-    node.power_on()?;
+    cluster.power_on()?;
     assert_eq!(node.output("cat", &["/etc/strongroom/kept"])?, "on disk");
     static_pod_has_started(&node)?;
     node.wait_for_api_server(Health::Ready)?;
     node.wait_until_ready()?;
+    worker.wait_until_ready()?;
     fs::remove_file(&file)?;
     eventually("the client asks again", || {
         ensure!(fs::read_to_string(&file)? == "hello\n");
         Ok(())
     })?;
     application_answers(&cluster)
-}
-
-/// Returns the command lines of living processes in control groups of the cluster's nodes.
-fn processes_below(cluster: &ScopedCluster) -> Result<Vec<String>> {
-    let mark = format!("/strongroom.{}.", cluster.name());
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let path = entry?.path();
-        let groups = fs::read_to_string(path.join("cgroup")).unwrap_or_default();
-        if groups.contains(&mark) {
-            found.push(fs::read_to_string(path.join("cmdline")).unwrap_or_default());
-        }
-    }
-    Ok(found)
 }
 
 #[test]
@@ -175,6 +165,15 @@ fn clusters_with_nodes_leave_each_other_alone_and_nothing_behind() -> Result<()>
         for node in &nodes {
             node.kubectl(&["get", "pod", "client"])?;
         }
+        let of_role = [
+            "get",
+            "node",
+            "-l",
+            "node-role.kubernetes.io/control-plane",
+            "-o",
+            "name",
+        ];
+        assert_eq!(cluster.kubectl(&of_role)?, "node/node-0\nnode/node-1\n");
         let containers = containers_of(&nodes)?;
         assert_eq!(
             containers.len(),
@@ -195,11 +194,20 @@ fn clusters_with_nodes_leave_each_other_alone_and_nothing_behind() -> Result<()>
         }
         application_answers(&cluster)?;
         assert_eq!(containers_of(&nodes)?, containers);
+
+        // One node's power does not matter to the other.
+        nodes[1].power_off()?;
+        assert!(!nodes[1].is_on()? && nodes[0].is_on()?);
+        assert!(nodes[1].get("/livez").is_err());
+        nodes[0].get("/readyz")?;
+        nodes[1].power_on()?;
+        nodes[1].wait_for_api_server(Health::Ready)?;
+        nodes[1].wait_until_ready()?;
     }
     for name in [first, second] {
         assert!(!Layout::new(&name).root().exists());
         assert_eq!(groups_of(&name)?, Vec::<String>::new());
-        assert_eq!(processes_that_mention(&name)?, Vec::<String>::new());
+        assert_eq!(processes_of(&name)?, Vec::<String>::new());
     }
     Ok(())
 }
@@ -231,8 +239,10 @@ fn groups_of(name: &Name) -> Result<Vec<String>> {
     Ok(found)
 }
 
-fn processes_that_mention(name: &Name) -> Result<Vec<String>> {
-    let root = Layout::new(name).root().display().to_string();
+/// Returns the processes that run a program with a file of the cluster. Only what sleeps is left in the cluster's own
+/// namespace while its power is off.
+fn processes_of(name: &Name) -> Result<Vec<String>> {
+    let root = format!("{}/", Layout::new(name).root().display());
     let output = Command::new("ps").args(["-e", "-o", "args"]).output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mentioned = |line: &&str| line.split_whitespace().any(|word| word.contains(&root));

@@ -190,16 +190,20 @@ impl Cluster {
             tools,
             node_tools: node::Tools::find()?,
         };
-        progress::step(&format!("cluster {}: etcd", cluster.name()), || {
-            cluster.start_member(&cluster.etcd())?;
-            cluster.wait_for(ETCD, || cluster.etcd_health())
-        })?;
+        cluster.start_etcd()?;
         if cluster.options.nodes.is_empty() {
             cluster.start_api_server(health)?;
         } else {
             cluster.start_nodes(health)?;
         }
         Ok(cluster)
+    }
+
+    fn start_etcd(&self) -> Result<()> {
+        progress::step(&format!("cluster {}: etcd", self.name()), || {
+            self.start_member(&self.etcd())?;
+            self.wait_for(ETCD, || self.etcd_health())
+        })
     }
 
     fn start_nodes(&self, health: Health) -> Result<()> {
@@ -220,10 +224,20 @@ impl Cluster {
         progress::step(&format!("cluster {name}: nodes"), || {
             let mut nodes = self.nodes().into_iter();
             nodes.try_for_each(|node| node.wait_until_ready())?;
+            self.label_control_planes()?;
             // A controller makes it; without it no pod is admitted.
             let account = ["get", "serviceaccount", "default"];
             self.wait_for(ETCD, || self.kubectl(&account).map(drop))
         })
+    }
+
+    /// Gives control-plane nodes the label by which pods find them. A kubelet may not give it to itself.
+    fn label_control_planes(&self) -> Result<()> {
+        for node in self.control_planes() {
+            let label = "node-role.kubernetes.io/control-plane=";
+            self.kubectl(&["label", "node", node.name().as_ref(), label])?;
+        }
+        Ok(())
     }
 
     /// Opens a cluster that another process started.
@@ -254,6 +268,37 @@ impl Cluster {
     /// Fails when a process or file cannot be removed.
     pub fn down(self) -> Result<()> {
         down(&self.options.name)
+    }
+
+    /// Cuts the power of the whole cluster: every process of it ends at once, and what is on disk stays.
+    ///
+    /// # Errors
+    /// Fails when a process outlives SIGKILL.
+    pub fn power_off(&self) -> Result<()> {
+        for node in self.nodes() {
+            if node.is_on()? {
+                node.power_off()?;
+            }
+        }
+        for member in [API_SERVER, addons::COREDNS, ETCD] {
+            self.layout.kill_process(member)?;
+        }
+        Ok(())
+    }
+
+    /// Starts etcd and then what [`Cluster::power_off`] ended. It waits for no API server and no node.
+    ///
+    /// # Errors
+    /// Fails when a member cannot be started.
+    pub fn power_on(&self) -> Result<()> {
+        self.start_etcd()?;
+        if self.options.nodes.is_empty() {
+            return self.start_member(&self.api_server()).map(drop);
+        }
+        self.nodes()
+            .into_iter()
+            .try_for_each(|node| node.power_on())?;
+        self.start_dns()
     }
 
     /// Returns the cluster's name.
@@ -296,11 +341,15 @@ impl Cluster {
             .collect()
     }
 
-    /// Ends the API server and starts it anew with the same flags.
+    /// Ends the API server, or one after the other, and starts it anew with the same flags.
     ///
     /// # Errors
     /// Fails when it is not as healthy as asked for in time.
     pub fn restart_api_server(&self, health: Health) -> Result<()> {
+        if !self.options.nodes.is_empty() {
+            let mut nodes = self.control_planes().into_iter();
+            return nodes.try_for_each(|node| node.restart_api_server(health));
+        }
         self.stop_member(API_SERVER)?;
         self.start_api_server(health)
     }
@@ -386,6 +435,7 @@ fn clear_leftovers(layout: &Layout) -> Result<()> {
             layout.name()
         );
     }
+    layout.stop_processes()?;
     layout.remove()
 }
 

@@ -18,9 +18,19 @@ pub(super) struct Which {
     name: Name,
 }
 
+/// What is switched on or off.
+#[derive(Debug, Args)]
+pub(super) struct Powered {
+    #[command(flatten)]
+    which: Which,
+    /// The node's name. Without it the whole cluster is meant.
+    #[arg(long)]
+    node: Option<String>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Starts etcd and an API server and waits until they are ready.
+    /// Starts etcd, an API server and the nodes that are wanted, and waits until they are ready.
     Up {
         #[command(flatten)]
         which: Which,
@@ -39,6 +49,10 @@ pub(super) enum Command {
     },
     /// Ends the API server and starts it anew.
     Restart(Which),
+    /// Cuts the power of a node, or of the whole cluster. What is on disk stays.
+    PowerOff(Powered),
+    /// Starts what `power-off` ended.
+    PowerOn(Powered),
     /// Ends the cluster and removes its files.
     Down(Which),
     /// Prints shell commands that give access to the cluster.
@@ -70,6 +84,20 @@ pub(super) fn run(command: Command) -> Result<()> {
             up(options, encryption)
         }
         Command::Restart(which) => Cluster::open(&which.name)?.restart_api_server(Health::Ready),
+        Command::PowerOff(Powered { which, node }) => {
+            let cluster = Cluster::open(&which.name)?;
+            match node {
+                Some(name) => cluster.node(&name)?.power_off(),
+                None => cluster.power_off(),
+            }
+        }
+        Command::PowerOn(Powered { which, node }) => {
+            let cluster = Cluster::open(&which.name)?;
+            match node {
+                Some(name) => cluster.node(&name)?.power_on(),
+                None => cluster.power_on(),
+            }
+        }
         Command::Down(which) => {
             cluster::down(&which.name)?;
             progress::say(format_args!("cluster {}: nothing is left", which.name));

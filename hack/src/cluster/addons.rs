@@ -10,7 +10,8 @@ use super::member::Member;
 use super::network::{CLUSTER, DNS_SERVICE};
 use super::{Cluster, control_plane};
 
-const COREDNS: &str = "coredns";
+/// The member that resolves names.
+pub(super) const COREDNS: &str = "coredns";
 
 /// How many local volumes a node has.
 const VOLUMES: usize = 8;
@@ -35,7 +36,7 @@ impl Cluster {
         self.start_dns()
     }
 
-    fn start_dns(&self) -> Result<()> {
+    pub(super) fn start_dns(&self) -> Result<()> {
         let address = self
             .control_planes()
             .first()

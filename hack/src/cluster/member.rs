@@ -16,10 +16,10 @@ use super::process::Process;
 /// How many last lines of a log an error shows.
 const SHOWN_LINES: usize = 15;
 
-/// Starts a program again whenever it ends, as the service manager of a machine does.
+/// Starts a program again whenever it ends, as the service manager of a machine does. The program ends with it.
 const KEEP_RUNNING: &str = "\
 trap 'kill \"$child\"; wait; exit' TERM
-while :; do \"$@\" & child=$!; wait \"$child\"; sleep 1; done";
+while :; do setpriv --pdeathsig=KILL -- \"$@\" & child=$!; wait \"$child\"; sleep 1; done";
 
 /// A process that runs inside the namespaces of a cluster or of a node.
 #[derive(Clone, Debug)]

@@ -113,7 +113,8 @@ impl<'a> Node<'a> {
         self.disk().path(path)
     }
 
-    /// Returns a path of the node as this machine sees it while the node is on, below `/run` for example.
+    /// Returns a path of the node as this machine sees it while the node is on, below `/run` for example. Links on
+    /// the way there are followed on the machine.
     ///
     /// # Errors
     /// Fails when the node is off.
@@ -186,6 +187,18 @@ impl<'a> Node<'a> {
     /// Fails when its record cannot be read.
     pub fn member(&self, name: &str) -> Result<Option<Process>> {
         self.layout().process(&self.member_name(name))
+    }
+
+    /// Returns the processes in the node's pods that run the program of this file name, as this machine sees them.
+    ///
+    /// # Errors
+    /// Fails when `/proc` cannot be read.
+    pub fn processes(&self, program: &str) -> Result<Vec<Process>> {
+        let mut ids = cgroup::processes(self.layout().name(), self.name())?;
+        ids.retain(|id| {
+            fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|path| path.ends_with(program))
+        });
+        Ok(ids.into_iter().filter_map(Process::with_id).collect())
     }
 
     /// Returns the output of a member.

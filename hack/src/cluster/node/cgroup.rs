@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::super::layout::Name;
 
 /// How long the kernel may take to let go of processes that were killed.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
 
-/// The settings without which a group of the hierarchy `cpuset` takes no process.
+/// The settings without which a group of version 1's `cpuset` takes no process.
 const INHERITED: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 
 /// Returns the group of a node, as the kubelet's `cgroupRoot`.
@@ -25,12 +25,8 @@ pub(super) fn root(cluster: &Name, node: &Name) -> String {
 /// Makes the groups of a node.
 pub(super) fn create(cluster: &Name, node: &Name) -> Result<()> {
     let group = root(cluster, node);
-    let hierarchies = hierarchies()?;
-    ensure!(
-        hierarchies.iter().any(|path| path.ends_with("memory")),
-        "nodes need control groups of version 1, which this machine does not have"
-    );
-    for hierarchy in hierarchies {
+    for hierarchy in hierarchies()? {
+        hand_down_controllers(&hierarchy)?;
         let folder = hierarchy.join(&group[1..]);
         match fs::create_dir(&folder) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
@@ -38,6 +34,21 @@ pub(super) fn create(cluster: &Name, node: &Name) -> Result<()> {
             }
             _ => inherit(&hierarchy, &folder)?,
         }
+    }
+    Ok(())
+}
+
+/// In the one hierarchy of version 2 a group has the controllers that its parent hands down.
+fn hand_down_controllers(hierarchy: &Path) -> Result<()> {
+    let Ok(controllers) = fs::read_to_string(hierarchy.join("cgroup.controllers")) else {
+        return Ok(());
+    };
+    for controller in controllers.split_whitespace() {
+        fs::write(
+            hierarchy.join("cgroup.subtree_control"),
+            format!("+{controller}"),
+        )
+        .with_context(|| format!("cannot hand down the controller {controller}"))?;
     }
     Ok(())
 }
@@ -50,6 +61,23 @@ fn inherit(parent: &Path, folder: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Returns the ids of the processes in the pods of a node.
+pub(super) fn processes(cluster: &Name, node: &Name) -> Result<Vec<u32>> {
+    let mark = format!(":{}/", root(cluster, node));
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let path = entry?.path();
+        let id: Option<u32> = path
+            .file_name()
+            .and_then(|name| name.to_str()?.parse().ok());
+        let groups = fs::read_to_string(path.join("cgroup")).unwrap_or_default();
+        if groups.contains(&mark) {
+            found.extend(id);
+        }
+    }
+    Ok(found)
 }
 
 /// Removes the groups of all nodes of a cluster, whose processes have been ended.
