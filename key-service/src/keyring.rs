@@ -1,7 +1,7 @@
 //! Keys in locked memory: KEKs that the token unwrapped, material that they open, and what is sealed and opened with it.
 //!
-//! Of each KEK there are two copies, unwrapped by the token one after the other: what one copy sealed is opened with the
-//! other before it leaves, so that a flipped bit in memory destroys no data.
+//! Of each KEK there are two copies, unwrapped by the token one after the other, and each opens a copy of the material by
+//! itself: what one copy sealed is opened with the other before it leaves, so that a flipped bit in memory destroys no data.
 
 mod cache;
 
@@ -19,8 +19,8 @@ use strongroom_crypto::{
 };
 use strongroom_hsm::{Hsm, HsmError, KekRecord, SignedKekRecord};
 
-use self::cache::Cache;
 pub use self::cache::KekPair;
+use self::cache::{Cache, KeyCopy};
 use crate::registry::{StoredMaterial, WrappedVersion};
 
 /// Why a key cannot be used now, or what it was used on does not open.
@@ -264,8 +264,8 @@ impl Keyring {
         plaintext: &[u8],
     ) -> Result<Vec<u8>, KeyringError> {
         let pair = self.pair(&version.stored.kek).await?;
-        let first = self.material(&pair, version)?;
-        let second = self.unwrap(&pair.second, version)?;
+        let first = self.material(&pair, KeyCopy::First, version)?;
+        let second = self.material(&pair, KeyCopy::Second, version)?;
         let sealed = seal_verified(
             &first,
             &second,
@@ -295,7 +295,7 @@ impl Keyring {
         message: &Message<'_>,
     ) -> Result<SecretBytes, KeyringError> {
         let pair = self.pair(&version.stored.kek).await?;
-        let material = self.material(&pair, version)?;
+        let material = self.material(&pair, KeyCopy::First, version)?;
         Ok(message::open(&material, key_use, message, context)?)
     }
 
@@ -377,18 +377,19 @@ impl Keyring {
         }
     }
 
-    /// Material from the cache, or unwrapped with the first copy of the KEK.
+    /// A copy of material from the cache, or unwrapped with the same copy of the KEK.
     fn material(
         &self,
         pair: &KekPair,
+        copy: KeyCopy,
         version: VersionRef<'_>,
     ) -> Result<Arc<Material>, KeyringError> {
-        if let Some(material) = self.cache.material(version.head.id, version.version) {
+        let id = (version.head.id, version.version, copy);
+        if let Some(material) = self.cache.material(id) {
             return Ok(material);
         }
-        let material = Arc::new(self.unwrap(&pair.first, version)?);
-        self.cache
-            .keep_material(version.head.id, version.version, &material);
+        let material = Arc::new(self.unwrap(pair.copy(copy), version)?);
+        self.cache.keep_material(id, &material);
         Ok(material)
     }
 

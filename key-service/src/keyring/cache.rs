@@ -10,8 +10,8 @@ use strongroom_core::{Clock, KeyId, VersionId};
 use strongroom_crypto::{Kek, Material};
 use strongroom_hsm::KekPlace;
 
-/// Versions whose material is kept. Unwrapping one again costs some microseconds, so a small number is enough.
-const MATERIAL_MAX: usize = 4096;
+/// Copies of material that are kept. Unwrapping one again costs some microseconds, so a small number is enough.
+pub(super) const MATERIAL_MAX: usize = 8192;
 
 /// Two copies of a KEK, each unwrapped by the token by itself.
 #[derive(Debug)]
@@ -21,6 +21,27 @@ pub struct KekPair {
     /// Opens what the first sealed.
     pub second: Kek,
 }
+
+impl KekPair {
+    pub(super) const fn copy(&self, copy: KeyCopy) -> &Kek {
+        match copy {
+            KeyCopy::First => &self.first,
+            KeyCopy::Second => &self.second,
+        }
+    }
+}
+
+/// Which copy of a KEK, and of the material that was unwrapped with it. The two share nothing after the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum KeyCopy {
+    /// Seals and opens.
+    First,
+    /// Opens what the first sealed, before it leaves.
+    Second,
+}
+
+/// Whose material, and which copy of it.
+pub(super) type MaterialId = (KeyId, VersionId, KeyCopy);
 
 struct Kept {
     pair: Arc<KekPair>,
@@ -32,7 +53,7 @@ pub(super) struct Cache {
     clock: Arc<dyn Clock>,
     bound: Duration,
     keks: Mutex<HashMap<KekPlace, Kept>>,
-    material: Mutex<HashMap<(KeyId, VersionId), Arc<Material>>>,
+    material: Mutex<HashMap<MaterialId, Arc<Material>>>,
 }
 
 impl Cache {
@@ -73,22 +94,26 @@ impl Cache {
         lock(&self.keks).keys().copied().collect()
     }
 
-    pub(super) fn material(&self, key: KeyId, version: VersionId) -> Option<Arc<Material>> {
-        lock(&self.material).get(&(key, version)).cloned()
+    pub(super) fn material(&self, id: MaterialId) -> Option<Arc<Material>> {
+        lock(&self.material).get(&id).cloned()
     }
 
-    pub(super) fn keep_material(&self, key: KeyId, version: VersionId, material: &Arc<Material>) {
+    pub(super) fn keep_material(&self, id: MaterialId, material: &Arc<Material>) {
         let mut kept = lock(&self.material);
         if kept.len() >= MATERIAL_MAX
             && let Some(any) = kept.keys().next().copied()
         {
             kept.remove(&any);
         }
-        kept.insert((key, version), material.clone());
+        kept.insert(id, material.clone());
     }
 
+    /// Forgets both copies.
     pub(super) fn forget_material(&self, key: KeyId, version: VersionId) {
-        lock(&self.material).remove(&(key, version));
+        let mut kept = lock(&self.material);
+        for copy in [KeyCopy::First, KeyCopy::Second] {
+            kept.remove(&(key, version, copy));
+        }
     }
 
     pub(super) fn forget_all_material(&self) {

@@ -1,5 +1,7 @@
 //! A KEK record that is not genuine stops its own ring and no other, whatever the store says of it.
 
+mod copies;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -27,6 +29,7 @@ use super::*;
 
 const OURS: RingId = RingId::from_bytes([1; 16]);
 const OTHERS: RingId = RingId::from_bytes([2; 16]);
+const BOUND: Duration = Duration::from_secs(60);
 
 /// A token that opens whatever it is shown, so that nothing but the keyring's own checks can refuse.
 #[derive(Default)]
@@ -88,6 +91,10 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
+        Self::at(Arc::new(SystemClock))
+    }
+
+    fn at(clock: Arc<dyn Clock>) -> Self {
         let signing_key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
         let spki: PublicKeyX509Der<'_> = signing_key.public_key().as_der().unwrap();
         let public = P256PublicKey::from_spki(spki.as_ref()).unwrap();
@@ -105,8 +112,8 @@ impl Place {
             token.clone(),
             RecordVerifier::new(public),
             memory.clone(),
-            Arc::new(SystemClock),
-            Duration::from_secs(60),
+            clock,
+            BOUND,
         );
         Self {
             signing_key,
