@@ -261,7 +261,7 @@ impl Trail {
             Caller::AdminSocket { .. } | Caller::System(_) => Share::System,
             Caller::Certificate(identity) => {
                 let uses_keys = matches!(action, ActionKind::Encrypt | ActionKind::Decrypt);
-                if uses_keys || !self.administrators.contains(&identity.name) {
+                if uses_keys || !self.administrators.contains(&*identity.name) {
                     Share::Tenant
                 } else {
                     Share::System

@@ -39,8 +39,8 @@ pub fn identity(leaf: &[u8]) -> Result<CertificateIdentity, IdentityError> {
     check_not_authority(&certificate)?;
     check_usage(&certificate)?;
     Ok(CertificateIdentity {
-        name: common_name(&certificate)?,
-        serial: serial(&certificate),
+        name: common_name(&certificate)?.into(),
+        serial: serial(&certificate).into(),
     })
 }
 

@@ -27,8 +27,8 @@ const OTHER: RingRef = RingRef {
 fn callers() -> [(&'static str, Caller); 9] {
     let certificate = |name: &str| {
         Caller::Certificate(CertificateIdentity {
-            name: name.to_owned(),
-            serial: "01".to_owned(),
+            name: name.into(),
+            serial: "01".into(),
         })
     };
     [

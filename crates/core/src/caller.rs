@@ -1,6 +1,6 @@
 //! Who calls. Authentication makes these from verified evidence; nothing else does.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// A verified identity. Anonymous callers have none: they are refused before there is a `Caller`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -21,13 +21,13 @@ pub enum Caller {
     System(Job),
 }
 
-/// The subject of a client certificate.
+/// The subject of a client certificate. Each call of a connection has one, so that a clone shares its texts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CertificateIdentity {
     /// The common name, 1 to 64 printable ASCII characters.
-    pub name: String,
+    pub name: Arc<str>,
     /// Serial number, lower-case hexadecimal.
-    pub serial: String,
+    pub serial: Arc<str>,
 }
 
 /// Our own jobs that change state without a caller.

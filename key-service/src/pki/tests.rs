@@ -179,8 +179,8 @@ fn certificate_has_the_name_and_serial_that_are_recorded() {
     );
     let read = identity(&chain(&first)[0]).unwrap();
     assert_eq!(
-        (read.name.as_str(), &read.serial),
-        ("administrator", &first.serial)
+        (&*read.name, &*read.serial),
+        ("administrator", first.serial.as_str())
     );
     assert_eq!(first.serial.len(), 32);
     assert_ne!(first.serial, second.serial);

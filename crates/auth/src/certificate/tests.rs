@@ -31,8 +31,8 @@ fn refused(params: &CertificateParams) -> IdentityError {
 #[test]
 fn client_certificate_gives_name_and_serial() {
     let identity = identity(&certificate(&params(r#"it's "me" \"#))).unwrap();
-    assert_eq!(identity.name, r#"it's "me" \"#);
-    assert_eq!(identity.serial, "ab01ff");
+    assert_eq!(&*identity.name, r#"it's "me" \"#);
+    assert_eq!(&*identity.serial, "ab01ff");
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub(super) fn slice(
 
 fn principal_entity(caller: &Caller, administrators: &BTreeSet<String>) -> Entity {
     let groups = match caller {
-        Caller::Certificate(identity) if administrators.contains(&identity.name) => {
+        Caller::Certificate(identity) if administrators.contains(&*identity.name) => {
             HashSet::from([uid("Administrators", "administrators")])
         }
         Caller::Certificate(_)

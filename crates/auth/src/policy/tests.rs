@@ -25,8 +25,8 @@ fn key_in(ring: RingRef) -> Resource {
 
 fn certificate(name: &str) -> Caller {
     Caller::Certificate(CertificateIdentity {
-        name: name.to_owned(),
-        serial: "01".to_owned(),
+        name: name.into(),
+        serial: "01".into(),
     })
 }
 
@@ -279,5 +279,20 @@ fn revision_names_the_content_and_not_the_order() {
         revision(&["x", "y"], &[]),
     ] {
         assert_ne!(of, other);
+    }
+}
+
+#[test]
+fn decision_that_one_policy_remembers_is_not_another_ones() {
+    let caller = certificate("app");
+    let key = key_in(RING);
+    let bound = [bind(Role::KeyEncrypter, "app", RING)];
+    let before = Policy::new(&administrators(), &bound).unwrap();
+    let after = Policy::new(&administrators(), &[]).unwrap();
+    assert_ne!(before.revision(), after.revision());
+    for _ in 0..2 {
+        let asked = |policy| ask(policy, &caller, ActionKind::Encrypt, &key);
+        assert_eq!(asked(&before), Decision::Allow);
+        assert_eq!(asked(&after), Decision::Deny);
     }
 }

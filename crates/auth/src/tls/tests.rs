@@ -104,7 +104,7 @@ fn client_of_the_instance_gets_in_with_tls_1_3_and_http_2() {
     );
     assert_eq!(connection.alpn_protocol(), Some(&b"h2"[..]));
     let certificates = connection.peer_certificates().unwrap();
-    assert_eq!(identity(&certificates[0]).unwrap().name, "administrator");
+    assert_eq!(&*identity(&certificates[0]).unwrap().name, "administrator");
     assert!(ended.client.is_ok());
 }
 
