@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fs, path::PathBuf, thread, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use strongroom_api::strongroom::v1::{
     CreateKeyRequest, CreateKeyRingRequest, DecryptRequest, EncryptRequest, KeyAlgorithm,
     KeyPurpose, crypto_client::CryptoClient,
@@ -54,22 +54,18 @@ impl Bench {
         self.installation.path("")
     }
 
-    /// Resident memory of each program in KiB after ten quiet seconds.
+    /// Resident memory of each process in KiB after ten quiet seconds.
     pub(crate) fn idle_memory(&self) -> Result<Vec<(&'static str, u64)>> {
         thread::sleep(Duration::from_secs(10));
-        let of = |program: Program| {
+        let mut memory = Vec::new();
+        for program in Program::ALL {
             let id = self.installation.process(program)?.id();
-            let status = fs::read_to_string(format!("/proc/{id}/status"))?;
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix("VmRSS:"))
-                .context("no VmRSS")?;
-            Ok((
-                program.name(),
-                line.trim().trim_end_matches(" kB").trim().parse()?,
-            ))
-        };
-        Program::ALL.into_iter().map(of).collect()
+            memory.push((program.name(), resident_kib(id)?));
+            if program == Program::HsmAgent {
+                memory.push(("hsm-agent's worker", resident_kib(only_child(id)?)?));
+            }
+        }
+        Ok(memory)
     }
 
     pub(crate) async fn target(&self, operation: Operation) -> Result<Target> {
@@ -107,6 +103,28 @@ impl Bench {
         self.installation.stop_all()?;
         fs::remove_dir_all(self.root())?;
         Ok(())
+    }
+}
+
+fn resident_kib(process: i32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
+}
+
+/// The one child of a process, whichever of its threads made it.
+fn only_child(process: i32) -> Result<i32> {
+    let mut children = String::new();
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        children += &fs::read_to_string(thread?.path().join("children"))?;
+    }
+    let mut children = children.split_whitespace();
+    match (children.next(), children.next()) {
+        (Some(child), None) => Ok(child.parse()?),
+        _ => bail!("process {process} has not exactly one child"),
     }
 }
 
