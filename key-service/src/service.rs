@@ -68,10 +68,11 @@ pub(crate) type Detail = BTreeMap<String, String>;
 
 /// A detail of one pair.
 pub(crate) fn detail<const N: usize>(pairs: [(&str, String); N]) -> Detail {
-    pairs
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), value))
-        .collect()
+    let mut detail = Detail::new();
+    for (key, value) in pairs {
+        detail.insert(key.to_owned(), value);
+    }
+    detail
 }
 
 impl Service {

@@ -79,8 +79,9 @@ random_id! {
     KeyId
 }
 
-fn write_hex(bytes: &[u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+/// Writes all digits as one number: each call of a formatter costs as much as its digits.
+pub(crate) fn write_hex(bytes: &[u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "{:032x}", u128::from_be_bytes(*bytes))
 }
 
 fn parse_hex(text: &str) -> Result<[u8; 16], ParseIdError> {

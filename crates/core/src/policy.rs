@@ -5,7 +5,7 @@
 
 use std::{fmt, marker::PhantomData};
 
-use crate::{Caller, KeyId, RingId};
+use crate::{Caller, KeyId, RingId, id::write_hex};
 
 /// Declares the closed list of actions: the enum, one marker type for each, and their names.
 macro_rules! actions {
@@ -153,6 +153,16 @@ impl fmt::Display for Resource {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ContextDigest(pub [u8; 32]);
 
+/// 64 lower-case hexadecimal digits.
+impl fmt::Display for ContextDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (halves, []) = self.0.as_chunks::<16>() else {
+            return Err(fmt::Error);
+        };
+        halves.iter().try_for_each(|half| write_hex(half, f))
+    }
+}
+
 /// What a policy is asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
@@ -281,5 +291,19 @@ pub fn authorize<A: Action>(
             action: A::KIND,
             resource,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_digest_is_written_as_64_lower_case_digits() {
+        let digest = ContextDigest(std::array::from_fn(|place| {
+            [0x0a, 0xf0, 0, 0x7b][place % 4]
+        }));
+        assert_eq!(digest.to_string(), "0af0007b".repeat(8));
+        assert_eq!(ContextDigest::default().to_string(), "0".repeat(64));
     }
 }

@@ -41,7 +41,16 @@ impl Label {
 ///
 /// It writes in place: a secret that is returned by value can leave a copy on the stack.
 pub(crate) fn derive(key: &LockedKey, label: Label, parts: &[&[u8]], output: &mut [u8]) {
-    let info = [&[label.text().as_bytes(), &[0]], parts].concat().concat();
+    let label = label.text().as_bytes();
+    let len = parts
+        .iter()
+        .fold(label.len() + 1, |len, part| len + part.len());
+    let mut info = Vec::with_capacity(len);
+    info.extend_from_slice(label);
+    info.push(0);
+    for part in parts {
+        info.extend_from_slice(part);
+    }
     let algorithm = get_kbkdf_ctr_hmac_algorithm(KbkdfCtrHmacAlgorithmId::Sha256)
         .expect("aws-lc-rs has this algorithm in every build");
     key.expose(|secret| kbkdf_ctr_hmac(algorithm, secret, &info, output))

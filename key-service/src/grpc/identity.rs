@@ -74,5 +74,6 @@ pub(super) fn is_plain(text: &str) -> bool {
 }
 
 fn new_request_id() -> String {
-    hex::encode(strongroom_crypto::random::public_bytes::<16>())
+    let number = u128::from_be_bytes(strongroom_crypto::random::public_bytes());
+    format!("{number:032x}")
 }

@@ -6,7 +6,7 @@ use strongroom_core::{
 };
 use strongroom_crypto::message::Message;
 
-use super::{CallContext, CallError, Detail, Service, detail, keys::asked};
+use super::{CallContext, CallError, Detail, Service, detail, keys::Asked};
 use crate::{
     keyring::VersionRef,
     registry::{KeyAction, KeyLocator, StoredMaterial},
@@ -71,7 +71,10 @@ impl Service {
     ) -> Result<Encrypted, CallError> {
         let resource = self.registry.find_key(request.ring, &request.key);
         let digest = ContextDigest(self.digests.context(&request.context));
-        let asked = asked(request.ring, &request.key);
+        let asked = Asked {
+            ring: request.ring,
+            key: Some(&request.key),
+        };
         let permit = self
             .admit::<action::Encrypt>(context, &asked, resource, digest)
             .await?;
@@ -140,10 +143,10 @@ impl Service {
         let resource = locator
             .as_ref()
             .and_then(|locator| self.registry.find_key(request.ring, locator));
-        let asked = locator.map_or_else(
-            || format!("ring/{}", request.ring),
-            |locator| asked(request.ring, &locator),
-        );
+        let asked = Asked {
+            ring: request.ring,
+            key: locator.as_ref(),
+        };
         let digest = ContextDigest(self.digests.context(&request.context));
         let permit = self
             .admit::<action::Decrypt>(context, &asked, resource, digest)
@@ -222,6 +225,6 @@ impl Service {
 fn use_detail(version: VersionId, context: ContextDigest) -> Detail {
     detail([
         ("version", version.to_string()),
-        ("context", hex::encode(context.0)),
+        ("context", context.to_string()),
     ])
 }

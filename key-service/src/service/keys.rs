@@ -1,6 +1,6 @@
 //! Rings, keys and the life of their versions.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use strongroom_core::{
     Algorithm, ContextDigest, Generation, KeyHead, KeyId, KeyRole, Name, NewKey, Permit,
@@ -379,8 +379,11 @@ impl Service {
         key: &KeyLocator,
     ) -> Result<Permit<A>, CallError> {
         let resource = self.registry.find_key(ring, key);
-        self.admit::<A>(context, &asked(ring, key), resource, NO_CONTEXT)
-            .await
+        let asked = Asked {
+            ring,
+            key: Some(key),
+        };
+        self.admit::<A>(context, &asked, resource, NO_CONTEXT).await
     }
 
     pub(super) fn stored<A: KeyAction>(
@@ -405,10 +408,20 @@ impl Service {
     }
 }
 
-/// What the audit log shows of a key that was asked for, found or not.
-pub(super) fn asked(ring: RingId, key: &KeyLocator) -> String {
-    match key {
-        KeyLocator::Id(key) => format!("key/{ring}/{key}"),
-        KeyLocator::Name(name) => format!("key/{ring}/name:{name}"),
+/// What the audit log shows of a key that was asked for, found or not. Written out for refusals only.
+pub(super) struct Asked<'a> {
+    pub(super) ring: RingId,
+    /// `None` when the request names no key that could be read.
+    pub(super) key: Option<&'a KeyLocator>,
+}
+
+impl fmt::Display for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { ring, key } = self;
+        match key {
+            Some(KeyLocator::Id(key)) => write!(f, "key/{ring}/{key}"),
+            Some(KeyLocator::Name(name)) => write!(f, "key/{ring}/name:{name}"),
+            None => write!(f, "ring/{ring}"),
+        }
     }
 }
