@@ -1,4 +1,5 @@
-//! Native Encrypt and Decrypt beside etcd's key: no use opens what another sealed, and no refusal tells why.
+//! Native Encrypt and Decrypt beside etcd's key: no use opens what another sealed, and no refusal tells why. What is kept
+//! of a key for the next call never outlives a change of its state.
 
 use std::collections::HashMap;
 
@@ -9,14 +10,15 @@ use strongroom_api::{
         key_management_service_client::KeyManagementServiceClient,
     },
     strongroom::v1::{
-        CreateKeyRequest, CreateKeyRingRequest, DecryptRequest, DescribeInstanceRequest,
-        EncryptRequest, KeyAlgorithm, KeyPurpose, crypto_client::CryptoClient,
+        ChangeVersionRequest, CreateKeyRequest, CreateKeyRingRequest, DecryptRequest,
+        DescribeInstanceRequest, EncryptRequest, EncryptResponse, KeyAlgorithm, KeyPurpose,
+        RotateKeyRequest, crypto_client::CryptoClient,
     },
 };
 use strongroom_e2e::{native::Native, world::installation};
 use strongroom_hack::installation::{Installation, PLUGIN_UID, Program};
 use strongroom_runtime::socket;
-use tonic::{Code, transport::Channel};
+use tonic::{Code, Status, transport::Channel};
 
 /// Offsets in the message format: key id, commitment.
 const KEY_ID_AT: usize = 6;
@@ -56,7 +58,8 @@ async fn uses_are_separate_and_refusals_of_decrypt_are_alike() -> Result<()> {
     let other = CryptoClient::new(Native::connect(&installation, "other").await?.channel());
 
     uses_do_not_open_one_another(&installation, app.clone(), &rings).await?;
-    refusals_are_alike(app, other, &rings).await?;
+    refusals_are_alike(app.clone(), other, &rings).await?;
+    changes_count_at_the_next_call(&native, app, &rings.mine).await?;
     installation.stop_all()?;
     Ok(std::fs::remove_dir_all(installation.path(""))?)
 }
@@ -98,7 +101,14 @@ fn context() -> HashMap<String, String> {
     HashMap::from([("order".to_owned(), "17".to_owned())])
 }
 
-async fn seal(mut client: CryptoClient<Channel>, ring: &str) -> Result<Vec<u8>> {
+async fn seal(client: CryptoClient<Channel>, ring: &str) -> Result<Vec<u8>> {
+    Ok(try_seal(client, ring).await?.ciphertext)
+}
+
+async fn try_seal(
+    mut client: CryptoClient<Channel>,
+    ring: &str,
+) -> Result<EncryptResponse, Status> {
     let request = EncryptRequest {
         ring_id: ring.to_owned(),
         key: "data".to_owned(),
@@ -106,7 +116,7 @@ async fn seal(mut client: CryptoClient<Channel>, ring: &str) -> Result<Vec<u8>> 
         plaintext_crc32c: None,
         context: context(),
     };
-    Ok(client.encrypt(request).await?.into_inner().ciphertext)
+    Ok(client.encrypt(request).await?.into_inner())
 }
 
 fn request(ring: &str, ciphertext: &[u8]) -> DecryptRequest {
@@ -202,6 +212,47 @@ async fn refusals_are_alike(
     for (name, client, request) in cases {
         let told = refusal(client, request).await?;
         ensure!(told == expected, "{name}: {told:?}");
+    }
+    Ok(())
+}
+
+/// The connection has used the version just before each change, so that all of it is in the service's memory.
+async fn changes_count_at_the_next_call(
+    administrator: &Native,
+    mut app: CryptoClient<Channel>,
+    ring: &str,
+) -> Result<()> {
+    let mut keys = administrator.keys();
+    let version = |version: &str| ChangeVersionRequest {
+        ring_id: ring.to_owned(),
+        key: "data".to_owned(),
+        etag: String::new(),
+        version: version.to_owned(),
+    };
+    let first = try_seal(app.clone(), ring).await?;
+    ensure!(first.version == "1.1", "{}", first.version);
+    keys.disable_version(version("1.1")).await?;
+    let refused = try_seal(app.clone(), ring).await.err();
+    let code = refused.context("a disabled version sealed")?.code();
+    ensure!(code == Code::FailedPrecondition, "{code:?}");
+    let (code, _) = refusal(&app, request(ring, &first.ciphertext)).await?;
+    ensure!(code == Code::FailedPrecondition, "{code:?}");
+
+    keys.enable_version(version("1.1")).await?;
+    try_seal(app.clone(), ring).await?;
+    let rotate = RotateKeyRequest {
+        ring_id: ring.to_owned(),
+        key: "data".to_owned(),
+        etag: String::new(),
+    };
+    keys.rotate_key(rotate).await?;
+    let second = try_seal(app.clone(), ring).await?;
+    ensure!(second.version == "1.2", "{}", second.version);
+    for (sealed, primary) in [(&first, false), (&second, true)] {
+        let opened = app.decrypt(request(ring, &sealed.ciphertext)).await?;
+        let opened = opened.into_inner();
+        ensure!(opened.plaintext == b"plain", "{primary}");
+        ensure!(opened.used_primary == primary, "{}", opened.version);
     }
     Ok(())
 }
