@@ -17,6 +17,25 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs a command without a word and returns what it prints; what it complains of is in the error.
+///
+/// # Errors
+/// Fails when the command cannot be started or does not succeed.
+pub fn run_quietly(command: &mut Command) -> Result<Vec<u8>> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {}", name(command)))?;
+    ensure!(
+        output.status.success(),
+        "{} failed ({}): {}",
+        name(command),
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(output.stdout)
+}
+
 /// Runs a command, shows each line of its standard output, and hands each to `see`. Returns whether the
 /// command succeeded.
 ///

@@ -2,11 +2,11 @@
 //! and there is no default route: whatever a test does, nothing leaves the machine.
 
 use std::net::Ipv4Addr;
-use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use super::namespace::Namespace;
+use crate::run::run_quietly;
 
 /// The address of the cluster's own namespace, on the bridge that nodes join: etcd serves there, and the API
 /// server when no node does it.
@@ -99,10 +99,8 @@ pub(super) fn join(
     (0..nodes)
         .filter(|other| *other != number)
         .try_for_each(|other| route_to_pods(node, other))?;
-    said(
-        node.member_command("sysctl")
-            .args(["--quiet", "--write", "net.ipv4.ip_forward=1"]),
-    )
+    let forward = ["--quiet", "--write", "net.ipv4.ip_forward=1"];
+    run_quietly(node.member_command("sysctl").args(forward)).map(drop)
 }
 
 /// Pulls a node's plug, if it is in.
@@ -132,16 +130,16 @@ fn route_to_pods(namespace: &Namespace, number: usize) -> Result<()> {
 }
 
 fn ip(namespace: &Namespace, words: &[&str]) -> Result<()> {
-    said(namespace.member_command("ip").args(words))
+    run_quietly(namespace.member_command("ip").args(words)).map(drop)
 }
 
-/// Runs a command and puts what it said into the error.
-fn said(command: &mut Command) -> Result<()> {
-    let output = command.output()?;
-    ensure!(
-        output.status.success(),
-        "{command:?} failed: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_node_and_its_pods_are_within_the_ranges() {
+        assert_eq!(node_address(NODES - 1).to_string(), "198.18.0.25");
+        assert_eq!(pod_range(NODES - 1), "198.18.143.0/24");
+    }
 }

@@ -6,11 +6,12 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::super::layout::Name;
 use super::super::namespace::Namespace;
 use super::super::network::{CLUSTER, DNS_SERVICE};
+use crate::run::run_quietly;
 
 /// What of the machine's `/etc` a node does not start with.
 const NOT_COPIED: [&str; 4] = ["kubernetes", "strongroom", "cni", "resolv.conf"];
@@ -93,9 +94,11 @@ impl Disk {
         }
         let options = ["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"];
         mount(namespace, &options)?;
-        run(namespace
-            .member_command("mkdir")
-            .args(["-m", "1777", "/run/lock"]))?;
+        run_quietly(
+            namespace
+                .member_command("mkdir")
+                .args(["-m", "1777", "/run/lock"]),
+        )?;
         for (name, _) in KERNEL_SETTINGS {
             bind(
                 namespace,
@@ -103,7 +106,7 @@ impl Disk {
                 &format!("/proc/sys/{name}"),
             )?;
         }
-        run(namespace.member_command("hostname").arg(node.as_ref()))
+        run_quietly(namespace.member_command("hostname").arg(node.as_ref())).map(drop)
     }
 
     fn kernel_setting(&self, name: &str) -> PathBuf {
@@ -113,7 +116,7 @@ impl Disk {
 
 /// Programs on a node find users, tools' settings and certificates as on the machine, and may change them.
 fn copy_etc(root: &Path) -> Result<()> {
-    run(Command::new("cp").args(["--archive", "/etc"]).arg(root))?;
+    run_quietly(Command::new("cp").args(["--archive", "/etc"]).arg(root))?;
     for name in NOT_COPIED {
         let path = root.join("etc").join(name);
         let is_folder = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir());
@@ -136,15 +139,5 @@ fn bind(namespace: &Namespace, from: &Path, to: &str) -> Result<()> {
 }
 
 fn mount(namespace: &Namespace, words: &[&str]) -> Result<()> {
-    run(namespace.member_command("mount").args(words))
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let output = command.output()?;
-    ensure!(
-        output.status.success(),
-        "{command:?} failed: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(())
+    run_quietly(namespace.member_command("mount").args(words)).map(drop)
 }

@@ -5,13 +5,14 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use aws_lc_rs::digest::{self, SHA256};
 use serde_json::json;
 
 use super::super::layout::Layout;
 use super::Node;
 use crate::paths;
+use crate::run::run_quietly;
 
 /// The image of the container that holds a pod's namespaces.
 pub const PAUSE: &str = "strongroom.dev/pause:1";
@@ -41,12 +42,14 @@ pub(super) fn load(node: &Node<'_>) -> Result<()> {
 
 /// Compiles a static program: the image holds nothing else.
 fn build_pause(folder: &Path) -> Result<()> {
-    run(Command::new("rustc")
-        .current_dir(paths::checkout())
-        .args(["--edition=2024", "-Copt-level=s", "-Cpanic=abort"])
-        .args(["-Ctarget-feature=+crt-static", "-Cstrip=symbols", "-o"])
-        .arg(folder.join("pause"))
-        .arg("hack/tools/pause/pause.rs"))
+    run_quietly(
+        Command::new("rustc")
+            .current_dir(paths::checkout())
+            .args(["--edition=2024", "-Copt-level=s", "-Cpanic=abort"])
+            .args(["-Ctarget-feature=+crt-static", "-Cstrip=symbols", "-o"])
+            .arg(folder.join("pause"))
+            .arg("hack/tools/pause/pause.rs"),
+    )
     .map(drop)
 }
 
@@ -58,7 +61,7 @@ fn install_busybox(folder: &Path) -> Result<()> {
     let bin = folder.join("bin");
     fs::create_dir(&bin)?;
     fs::copy(program, bin.join("busybox"))?;
-    let names = run(Command::new(program).arg("--list"))?;
+    let names = run_quietly(Command::new(program).arg("--list"))?;
     for name in String::from_utf8(names)?.lines() {
         if name != "busybox" {
             symlink("busybox", bin.join(name))?;
@@ -100,14 +103,16 @@ fn pack(
 }
 
 fn tar(folder: &Path, archive: &Path, what: &str) -> Result<()> {
-    run(Command::new("tar")
-        .args(["--create", "--sort=name", "--owner=0", "--group=0"])
-        .args(["--numeric-owner", "--mtime=@0", "--transform=s,^\\./,,"])
-        .arg("--file")
-        .arg(archive)
-        .arg("--directory")
-        .arg(folder)
-        .arg(what))
+    run_quietly(
+        Command::new("tar")
+            .args(["--create", "--sort=name", "--owner=0", "--group=0"])
+            .args(["--numeric-owner", "--mtime=@0", "--transform=s,^\\./,,"])
+            .arg("--file")
+            .arg(archive)
+            .arg("--directory")
+            .arg(folder)
+            .arg(what),
+    )
     .map(drop)
 }
 
@@ -122,14 +127,4 @@ fn architecture() -> &'static str {
 
 fn sha256(bytes: &[u8]) -> String {
     hex::encode(digest::digest(&SHA256, bytes))
-}
-
-fn run(command: &mut Command) -> Result<Vec<u8>> {
-    let output = command.output()?;
-    ensure!(
-        output.status.success(),
-        "{command:?} failed: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(output.stdout)
 }
