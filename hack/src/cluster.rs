@@ -12,6 +12,7 @@ mod member;
 mod namespace;
 mod network;
 mod node;
+mod options;
 mod pki;
 mod process;
 mod records;
@@ -22,14 +23,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
 
 pub use addons::STORAGE_CLASS;
 pub use client::EtcdEntry;
 pub use layout::{Layout, Name};
 pub use member::Member;
 pub use namespace::Namespace;
-pub use node::{BUSYBOX, Node, NodeOptions, PAUSE};
+pub use node::{BUSYBOX, Node, PAUSE};
+pub use options::{NodeOptions, Options, Release};
 pub use process::Process;
 pub use records::Records;
 pub use scoped::ScopedCluster;
@@ -37,78 +38,6 @@ pub use scoped::ScopedCluster;
 use crate::tools::{self, Module};
 use crate::{packages, progress};
 use control_plane::{API_SERVER, ApiServer, ETCD};
-
-/// Which Kubernetes runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Release {
-    /// The newest minor version that is supported.
-    #[default]
-    Newest,
-    /// The oldest minor version that is supported.
-    Oldest,
-}
-
-impl Release {
-    /// Returns the module that the API server is built from.
-    pub fn module(self) -> Module {
-        match self {
-            Self::Newest => Module::Kubernetes,
-            Self::Oldest => Module::KubernetesOldest,
-        }
-    }
-}
-
-/// What to start. It is written to the cluster's folder, so that later commands know it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Options {
-    /// The name, which is also the folder's.
-    pub name: Name,
-    /// Which Kubernetes runs.
-    pub kubernetes: Release,
-    /// The text of an `EncryptionConfiguration`.
-    pub encryption: String,
-    /// The nodes. Without any the API server runs alone.
-    #[serde(default)]
-    pub nodes: Vec<NodeOptions>,
-}
-
-impl Options {
-    /// Returns the newest Kubernetes with Secrets stored as they are.
-    pub fn new(name: Name) -> Self {
-        Self {
-            name,
-            kubernetes: Release::Newest,
-            encryption: control_plane::IDENTITY_ENCRYPTION.to_owned(),
-            nodes: Vec::new(),
-        }
-    }
-
-    /// Adds nodes called `node-0`, `node-1` and so on, of which the first ones are control-plane nodes.
-    ///
-    /// # Errors
-    /// Fails when there would be a node, but none with an API server, or more than there is room for.
-    pub fn with_nodes(mut self, nodes: usize, control_planes: usize) -> Result<Self> {
-        ensure!(
-            nodes <= network::NODES,
-            "there is room for {} nodes",
-            network::NODES
-        );
-        ensure!(
-            (1..=nodes).contains(&control_planes),
-            "of {nodes} nodes, {control_planes} cannot be control-plane nodes"
-        );
-        self.nodes = (0..nodes)
-            .map(|number| {
-                Ok(NodeOptions {
-                    name: format!("node-{number}").parse()?,
-                    control_plane: number < control_planes,
-                })
-            })
-            .collect::<Result<_>>()?;
-        Ok(self)
-    }
-}
 
 /// How far the API server must have come before a command returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -415,10 +344,7 @@ fn ensure_nodes_can_run(options: &Options) -> Result<()> {
     if options.nodes.is_empty() {
         return Ok(());
     }
-    ensure!(
-        options.kubernetes == Release::Newest,
-        "nodes run the newest Kubernetes, and a kubelet must not be newer than its API server"
-    );
+    options.check_nodes()?;
     packages::ensure_installed_for_nodes()?;
     node::Tools::ensure_built()
 }

@@ -16,26 +16,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
 
 use super::layout::{Layout, Name};
 use super::member::Member;
 use super::namespace::Namespace;
 use super::process::Process;
-use super::{Cluster, network};
+use super::{Cluster, NodeOptions, network};
 use disk::Disk;
 pub(super) use members::Tools;
 
 pub use images::{BUSYBOX, PAUSE};
-
-/// A node that a cluster starts with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeOptions {
-    /// The name, which is also its host name.
-    pub name: Name,
-    /// Whether an API server runs there.
-    pub control_plane: bool,
-}
 
 /// A node of a cluster, on or off.
 #[derive(Clone, Copy, Debug)]
