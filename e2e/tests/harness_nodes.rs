@@ -61,6 +61,8 @@ spec:
   volumes: [{name: run, hostPath: {path: /run/story, type: DirectoryOrCreate}}]
 "#;
 
+const OVERCOMMIT: &str = "/proc/sys/vm/overcommit_memory";
+
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Waits for something that only time brings.
@@ -106,9 +108,13 @@ fn application_answers(cluster: &ScopedCluster) -> Result<()> {
 #[test]
 fn pods_find_services_and_volumes_and_come_back_after_a_power_cut() -> Result<()> {
     let name: Name = "e2e-nodes".parse()?;
+    let overcommit = fs::read_to_string(OVERCOMMIT)?;
     let cluster = ScopedCluster::up(Options::new(name.clone()).with_nodes(2, 1)?)?;
     let (node, worker) = (cluster.node("node-0")?, cluster.node("node-1")?);
     assert_eq!(node.output("ip", &["route", "show", "default"])?, "");
+    // A kubelet sets this, and must not set it for the machine.
+    assert_eq!(node.output("cat", &[OVERCOMMIT])?, "1\n");
+    assert_eq!(fs::read_to_string(OVERCOMMIT)?, overcommit);
 
     let application = with_image(APPLICATION, Some(worker.name()));
     cluster.kubectl_with_input(&["apply", "-f", "-"], &application)?;

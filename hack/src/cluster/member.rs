@@ -151,3 +151,52 @@ pub(crate) fn last_lines(log: &Path, count: usize) -> String {
         .map(|line| format!("  {line}\n"))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Runs a program that writes down its id and then sleeps.
+    fn keep_running(ids: &Path) -> Process {
+        let program = format!("echo $$ >> {}; exec sleep 600", ids.display());
+        let mut command = Command::new("sh");
+        command.args(["-c", KEEP_RUNNING, "sh", "sh", "-c", &program]);
+        Process::spawn(&mut command).unwrap()
+    }
+
+    /// Waits for something that comes soon, unless it never comes.
+    fn soon<T>(what: &str, check: impl Fn() -> Option<T>) -> T {
+        let start = Instant::now();
+        loop {
+            if let Some(value) = check() {
+                return value;
+            }
+            assert!(start.elapsed() < Duration::from_secs(30), "{what}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn nth_process(ids: &Path, number: usize) -> Process {
+        soon("the program runs", || {
+            let text = fs::read_to_string(ids).unwrap_or_default();
+            let line = text.split_inclusive('\n').nth(number)?;
+            Process::with_id(line.strip_suffix('\n')?.parse().ok()?)
+        })
+    }
+
+    #[test]
+    fn program_is_started_again_and_ends_with_its_keeper() {
+        let folder = tempfile::tempdir().unwrap();
+        let ids = folder.path().join("ids");
+        for end in [Process::stop, Process::kill] {
+            let _ = fs::remove_file(&ids);
+            let keeper = keep_running(&ids);
+            nth_process(&ids, 0).kill().unwrap();
+            let second = nth_process(&ids, 1);
+            end(keeper).unwrap();
+            soon("the program ends", || (!second.is_alive()).then_some(()));
+        }
+    }
+}

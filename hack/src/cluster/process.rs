@@ -181,6 +181,17 @@ mod tests {
     }
 
     #[test]
+    fn child_is_found_while_its_parent_waits_for_it() {
+        let mut command = Command::new("sh");
+        let parent = Process::spawn(command.args(["-c", "sleep 600 & wait"])).unwrap();
+        let child = parent.wait_for_child().unwrap();
+        assert_ne!(child, parent);
+        child.kill().unwrap();
+        parent.kill().unwrap();
+        assert!(parent.wait_for_child().is_err());
+    }
+
+    #[test]
     fn process_with_the_same_id_and_another_start_is_a_stranger() {
         let process = Process::spawn(Command::new("sleep").arg("600")).unwrap();
         let stranger = Process {
