@@ -22,7 +22,8 @@ const FENCES: &[(&str, &[&str])] = &[
     ("hsm", &["key-service", "hsm-agent"]),
     // Fakes never reach a program.
     ("testkit", &[]),
-    ("pkcs11-shim", &["hack", "e2e"]),
+    ("pkcs11-shim", &["pkcs11-shim-module", "hack", "e2e"]),
+    ("pkcs11-shim-module", &[]),
     ("hack", &["e2e"]),
     ("e2e", &[]),
 ];

@@ -48,11 +48,11 @@ struct Message {
 fn built() -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["build", "--quiet", "--locked", "--lib"]);
-    command.args(["--package", "strongroom-pkcs11-shim"]);
+    command.args(["--package", "strongroom-pkcs11-shim-module"]);
     command.arg("--message-format=json-render-diagnostics");
     let output = command.stderr(std::process::Stdio::inherit()).output()?;
     ensure!(output.status.success(), "the PKCS#11 shim does not compile");
-    let name = "libstrongroom_pkcs11_shim.so";
+    let name = "libstrongroom_pkcs11_shim_module.so";
     for line in String::from_utf8(output.stdout)?.lines() {
         let files = serde_json::from_str::<Message>(line)?.filenames;
         if let Some(module) = files.into_iter().find(|file| file.ends_with(name)) {

@@ -1,11 +1,10 @@
-//! A PKCS#11 module for tests. It stands in front of a real module, counts the calls, and delays or fails those that a
-//! test names; everything else is the real module's.
+//! Steers the PKCS#11 module of the tests, which stands in front of a real module: it counts the calls, and delays or
+//! fails those that a test names.
 //!
 //! Test and module share a file beside the module, since the worker that loads it sees no environment of ours.
-//! `unsafe` is in `module` and nowhere else.
+#![forbid(unsafe_code)]
 
-mod module;
-mod state;
+pub mod state;
 mod steering;
 
 pub use state::Call;

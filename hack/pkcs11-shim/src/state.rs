@@ -1,5 +1,4 @@
 //! The file that a test and the module share: the path of the real module, then four numbers for each call.
-#![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
 
@@ -51,7 +50,7 @@ calls!(
 
 /// What the file says of a call, each a little-endian number of eight bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Field {
+pub enum Field {
     /// How often it was called.
     Count,
     /// Milliseconds that it waits before it does anything.
@@ -64,20 +63,20 @@ const PATH_SPACE: usize = 1024;
 const CALL_SPACE: usize = 32;
 
 /// Length of the file.
-pub(crate) const LENGTH: usize = PATH_SPACE + CALL_SPACE * Call::ALL.len();
+pub const LENGTH: usize = PATH_SPACE + CALL_SPACE * Call::ALL.len();
 
 /// Place of a number in the file, a multiple of eight.
-pub(crate) const fn offset(call: Call, field: Field) -> usize {
+pub const fn offset(call: Call, field: Field) -> usize {
     PATH_SPACE + CALL_SPACE * call as usize + 8 * field as usize
 }
 
 /// The file that belongs to a module.
-pub(crate) fn path(module: &Path) -> PathBuf {
+pub fn path(module: &Path) -> PathBuf {
     module.with_extension("state")
 }
 
 /// The content of a new file, or none when the path is too long for it.
-pub(crate) fn content(real: &Path) -> Option<Vec<u8>> {
+pub fn content(real: &Path) -> Option<Vec<u8>> {
     let name = real.as_os_str().as_encoded_bytes();
     let mut content = vec![0; LENGTH];
     content
@@ -88,6 +87,6 @@ pub(crate) fn content(real: &Path) -> Option<Vec<u8>> {
 }
 
 /// The path of the real module, without the zeros after it.
-pub(crate) fn real(content: &[u8]) -> Option<&[u8]> {
+pub fn real(content: &[u8]) -> Option<&[u8]> {
     content.get(..PATH_SPACE)?.split(|byte| *byte == 0).next()
 }

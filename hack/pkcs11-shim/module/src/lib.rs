@@ -1,4 +1,5 @@
-//! The module's side: PKCS#11 2.40 functions that look into the shared file and then call the real module's.
+//! A PKCS#11 module for tests: functions of PKCS#11 2.40 that look into the file they share with the test, and then call
+//! the real module's. What is not counted is the real module's own function.
 #![allow(unsafe_code, reason = "a PKCS#11 module is a C library")]
 
 use std::{
@@ -18,7 +19,10 @@ use cryptoki_sys as sys;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 
-use crate::state::{self, Call, Field};
+use strongroom_pkcs11_shim::{
+    Call,
+    state::{self, Field},
+};
 
 /// The real module and the shared file, once for a process.
 struct Shim {
