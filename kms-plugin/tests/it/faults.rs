@@ -99,5 +99,6 @@ async fn killed_twenty_times_during_rotations_without_going_back() {
         assert!(recorded >= highest, "{recorded} after {highest}");
         highest = recorded;
     }
-    check_recovers(&rig, "key-21").await;
+    let _program = check_recovers(&rig, "key-21").await;
+    assert_eq!(activation(&rig), Some(21));
 }
