@@ -261,13 +261,17 @@ impl Cluster {
         self.layout.stop_process(name)
     }
 
-    /// Returns the folders of `kubectl` and `etcdctl`, whose versions fit.
+    /// Returns the folders of `kubectl` and `etcdctl`, whose versions fit, and of `ctr` when there are nodes.
     pub fn client_folders(&self) -> Vec<&Path> {
         let clients = [&self.tools.kubectl, &self.tools.etcdctl];
-        clients
+        let mut folders: Vec<&Path> = clients
             .iter()
             .filter_map(|client| client.parent())
-            .collect()
+            .collect();
+        if !self.options.nodes.is_empty() {
+            folders.push(self.node_tools.containerd());
+        }
+        folders
     }
 
     /// Ends the API server, or one after the other, and starts it anew with the same flags.

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
 
 use super::control_plane::ETCD_CLIENT_URL;
-use super::{Cluster, progress};
+use super::{Cluster, Name, progress};
 
 /// One key of etcd as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -164,15 +164,29 @@ impl Cluster {
         }
         println!("export ENTER='{}'", self.namespace.enter_words());
         for node in self.nodes() {
-            let variable = node.name().to_string().replace('-', "_").to_uppercase();
+            // A node that is off cannot be entered.
             if let Ok(words) = node.enter_words() {
-                println!("export ENTER_{variable}='{words}'");
+                println!("export {}='{words}'", enter_variable(node.name()));
             }
         }
         progress::say(
             "the network of the cluster is its own, so: $ENTER kubectl get --raw /readyz",
         );
+        if let Some(node) = self.nodes().first() {
+            progress::say(format_args!(
+                "and so is everything of a node: ${} ctr --namespace k8s.io containers list",
+                enter_variable(node.name())
+            ));
+        }
     }
+}
+
+/// Returns the variable with the words that lead into a node.
+fn enter_variable(node: &Name) -> String {
+    format!(
+        "ENTER_{}",
+        node.to_string().to_uppercase().replace('-', "_")
+    )
 }
 
 fn run_with_input(command: &mut Command, input: &[u8]) -> Result<Output> {

@@ -319,12 +319,8 @@ impl<'a> Node<'a> {
 
     /// Our tools first, then what Debian has.
     fn search_path(&self) -> String {
-        let tools = self.tools();
-        let mut folders: Vec<String> = [&tools.kubernetes, &tools.containerd]
-            .map(|folder| folder.display().to_string())
-            .into();
-        let clients = self.cluster.client_folders();
-        folders.extend(clients.iter().map(|folder| folder.display().to_string()));
+        let folders = self.cluster.client_folders();
+        let mut folders: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
         folders.push("/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
         folders.join(":")
     }

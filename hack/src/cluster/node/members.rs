@@ -1,6 +1,6 @@
 //! The programs that run on a node, with their flags.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -19,7 +19,7 @@ pub(super) const SCHEDULER: &str = "kube-scheduler";
 #[derive(Debug)]
 pub(in super::super) struct Tools {
     pub(super) kubernetes: PathBuf,
-    pub(super) containerd: PathBuf,
+    containerd: PathBuf,
     pub(in super::super) coredns: PathBuf,
 }
 
@@ -36,6 +36,11 @@ impl Tools {
         })
     }
 
+    /// Returns the folder of containerd, its shim and `ctr`.
+    pub(in super::super) fn containerd(&self) -> &Path {
+        &self.containerd
+    }
+
     /// Builds them, which takes minutes, once.
     pub(in super::super) fn ensure_built() -> Result<()> {
         MODULES
@@ -46,7 +51,7 @@ impl Tools {
 
 impl Node<'_> {
     pub(super) fn containerd(&self) -> Member {
-        Member::new(CONTAINERD, self.tools().containerd.join(CONTAINERD))
+        Member::new(CONTAINERD, self.tools().containerd().join(CONTAINERD))
             .flag("config", self.file("containerd.toml"))
             // containerd looks for its shim and for runc there.
             .variable("PATH", self.search_path())
