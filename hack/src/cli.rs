@@ -2,6 +2,7 @@
 
 mod cluster;
 mod demo;
+mod image;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,8 @@ enum Command {
     Demo(demo::Demo),
     /// Ends the demo and removes every trace of it.
     DemoDown(demo::DemoDown),
+    /// Writes images of the programs as archives that `ctr images import` takes, and the command line for nodes.
+    Image(image::Image),
     /// Runs the benchmarks and writes docs/benchmarks.md. Needs root, for user ids.
     Bench,
     /// Prints the table of dependencies between our packages, for hack/edges.txt.
@@ -67,6 +70,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::TestLong => return Ok(exit_code(checks::long())),
         Command::Demo(command) => command.run()?,
         Command::DemoDown(command) => command.run()?,
+        Command::Image(command) => command.run()?,
         Command::Bench => bench::run()?,
         Command::Edges => print!("{}", Edges::load()?.table()),
         Command::Cluster { command } => cluster::run(command)?,

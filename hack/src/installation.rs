@@ -63,7 +63,9 @@ impl Program {
         }
     }
 
-    const fn uid(self) -> u32 {
+    /// The user id that it runs as.
+    #[must_use]
+    pub const fn uid(self) -> u32 {
         match self {
             Self::HsmAgent => AGENT_UID,
             Self::KeyService => KEY_SERVICE_UID,

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod demo;
 pub mod deny;
 pub mod edges;
+pub mod image;
 pub mod installation;
 pub mod packages;
 pub mod paths;

@@ -75,6 +75,11 @@ const PACKAGES: &[Package] = &[
         name: "openssl",
         probe: &["/usr/bin/openssl"],
     },
+    // Shows what a program needs of the machine.
+    Package {
+        name: "binutils",
+        probe: &["/usr/bin/readelf"],
+    },
     // Runs the independent decoder of the message format.
     Package {
         name: "python3",
@@ -130,13 +135,19 @@ fn install(names: &[&str]) -> Result<()> {
     if apt(&install_arguments(names))? {
         return Ok(());
     }
-    ensure!(
-        apt(&["update"])?,
-        "`apt-get update` failed; its output is above"
-    );
+    update_lists()?;
     ensure!(
         apt(&install_arguments(names))?,
         "`apt-get install` failed; its output is above"
+    );
+    Ok(())
+}
+
+/// Fetches apt's lists of packages.
+pub(crate) fn update_lists() -> Result<()> {
+    ensure!(
+        apt(&["update"])?,
+        "`apt-get update` failed; its output is above"
     );
     Ok(())
 }

@@ -1,12 +1,16 @@
-//! Our own programs, built for the stories: once as users get them, once with fault points. Both come from
-//! the same cargo target folder, where one would overwrite the other, so each gets a folder of links.
+//! Our own programs, built for the stories: once as users get them, once with fault points, once for images. Several
+//! come from the same cargo target folder, where one would overwrite the other, so each gets a folder of links.
+
+mod portable;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use self::portable::Linking;
 use crate::run::cargo;
 use crate::tools;
 
@@ -19,6 +23,10 @@ pub enum Build {
     FaultPoints,
     /// Optimised, for benchmarks.
     Release,
+    /// For images: the same bytes wherever they are built, and static but for the one that loads a module.
+    Image,
+    /// As `Image`, optimised.
+    ReleaseImage,
 }
 
 const PACKAGES: [&str; 4] = [
@@ -27,6 +35,9 @@ const PACKAGES: [&str; 4] = [
     "strongroom-kms-plugin",
     "strongroom-kubectl-strongroom",
 ];
+
+/// The package that loads a PKCS#11 module, which a static program cannot do.
+const HSM_AGENT: &str = PACKAGES[1];
 
 /// The packages that have fault points.
 const FAULTY: [&str; 3] = [PACKAGES[0], PACKAGES[1], PACKAGES[2]];
@@ -89,15 +100,26 @@ impl Build {
             Self::Plain => "plain",
             Self::FaultPoints => "fault-points",
             Self::Release => "release",
+            Self::Image => "image",
+            Self::ReleaseImage => "release-image",
         }
     }
 
     fn features(self) -> Vec<String> {
         match self {
-            Self::Plain | Self::Release => Vec::new(),
+            Self::Plain | Self::Release | Self::Image | Self::ReleaseImage => Vec::new(),
             Self::FaultPoints => FAULTY
                 .map(|package| format!("{package}/fault-points"))
                 .to_vec(),
+        }
+    }
+
+    /// The cargo profile.
+    fn profile(self) -> &'static str {
+        match self {
+            Self::Plain | Self::FaultPoints | Self::Image => "dev",
+            Self::Release => "release",
+            Self::ReleaseImage => "dist",
         }
     }
 }
@@ -109,20 +131,46 @@ struct Message {
 }
 
 fn compile(build: Build) -> Result<Vec<PathBuf>> {
+    match build {
+        Build::Plain | Build::FaultPoints | Build::Release => {
+            executables(&mut cargo_build(build, &PACKAGES))
+        }
+        Build::Image | Build::ReleaseImage => PACKAGES
+            .iter()
+            .map(|package| executables(&mut portable(build, package)?))
+            .collect::<Result<Vec<_>>>()
+            .map(|programs| programs.concat()),
+    }
+}
+
+fn portable(build: Build, package: &str) -> Result<Command> {
+    let program = package.trim_start_matches("strongroom-");
+    let linking = if package == HSM_AGENT {
+        Linking::Dynamic
+    } else {
+        Linking::Static
+    };
+    portable::cargo_rustc(package, program, build.profile(), linking)
+}
+
+fn cargo_build(build: Build, packages: &[&str]) -> Command {
     let mut command = cargo();
     command.args(["build", "--quiet", "--locked", "--bins"]);
     command.arg("--message-format=json-render-diagnostics");
-    for package in PACKAGES {
+    command.args(["--profile", build.profile()]);
+    for package in packages {
         command.args(["--package", package]);
-    }
-    if build == Build::Release {
-        command.arg("--release");
     }
     let features = build.features();
     if !features.is_empty() {
         command.arg("--features").arg(features.join(","));
     }
-    let output = command.stderr(std::process::Stdio::inherit()).output()?;
+    command
+}
+
+/// Runs a build and returns the programs that it made.
+fn executables(command: &mut Command) -> Result<Vec<PathBuf>> {
+    let output = command.stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "the programs do not compile");
     let mut executables = Vec::new();
     for line in String::from_utf8(output.stdout)?.lines() {
