@@ -18,6 +18,10 @@ pub struct Environment {
     pub kubectl: PathBuf,
     /// How long `--wait` pauses between two looks.
     pub poll_interval: Duration,
+    /// What `bootstrap` takes for the root of the file system.
+    pub root: PathBuf,
+    /// This program, to be run as another user.
+    pub program: PathBuf,
     /// The wall clock, for ages.
     pub now: fn() -> Timestamp,
 }
@@ -32,6 +36,9 @@ impl Environment {
             system_config: PathBuf::from("/etc/strongroom/cli.yaml"),
             kubectl: PathBuf::from("kubectl"),
             poll_interval: POLL_INTERVAL,
+            root: PathBuf::from("/"),
+            // Also where another user could not find it by its name.
+            program: PathBuf::from("/proc/self/exe"),
             now: Timestamp::now,
         }
     }

@@ -4,6 +4,7 @@ use std::{error::Error, io};
 
 use crate::{
     audit::AuditError,
+    bootstrap::BootstrapError,
     connect::{ConnectError, SettingsError},
     exit::Exit,
     rotate::RotateError,
@@ -23,6 +24,8 @@ pub(crate) enum CommandError {
     Rotate(#[from] RotateError),
     #[error(transparent)]
     Audit(#[from] AuditError),
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
     #[error("cannot write the answer")]
     Write(#[from] io::Error),
 }
@@ -35,6 +38,7 @@ impl CommandError {
             Self::Connect(error) => error.exit(),
             Self::Call(error) => error.exit(),
             Self::Rotate(error) => error.exit(),
+            Self::Bootstrap(error) => error.exit(),
             Self::Write(_) => Exit::Failed,
         }
     }

@@ -5,6 +5,7 @@
 
 mod args;
 mod audit;
+mod bootstrap;
 mod config;
 mod connect;
 mod environment;

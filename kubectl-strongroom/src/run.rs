@@ -6,7 +6,7 @@ use clap::Parser;
 
 use crate::{
     args::{Args, AuditCommand, Command, RotateCommand},
-    audit,
+    audit, bootstrap,
     environment::Environment,
     error::CommandError,
     exit::Exit,
@@ -67,6 +67,7 @@ fn dispatch(
                 rotate::etcd(args, environment, out, err).await
             }
             Command::Audit(AuditCommand::Verify(args)) => audit::run(args, out, err),
+            Command::Bootstrap(args) => Ok(bootstrap::run(args, environment, out, err).await?),
             Command::Version(args) => version::run(args, environment, out).await,
         }
     })

@@ -41,6 +41,12 @@ impl FromStr for Timeout {
     }
 }
 
+impl Timeout {
+    pub(crate) const fn duration(self) -> Duration {
+        self.0
+    }
+}
+
 impl fmt::Display for Timeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.0)

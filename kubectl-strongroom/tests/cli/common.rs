@@ -36,6 +36,8 @@ impl User {
             system_config: home.path().join("etc/cli.yaml"),
             kubectl: home.path().join("kubectl"),
             poll_interval: Duration::from_millis(5),
+            root: home.path().join("root"),
+            program: home.path().join("nowhere"),
             now: || "2026-11-22T05:00:00Z".parse().unwrap(),
         };
         Self { home, environment }

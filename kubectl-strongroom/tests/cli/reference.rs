@@ -31,7 +31,7 @@ fn describe(command: &mut Command, name: &str, text: &mut String) {
     write!(text, "\n## {name}\n\n```text\n{help}```\n").unwrap();
     for sub in command
         .get_subcommands_mut()
-        .filter(|sub| sub.get_name() != "help")
+        .filter(|sub| sub.get_name() != "help" && !sub.is_hide_set())
     {
         let name = format!("{name} {}", sub.get_name());
         describe(sub, &name, text);

@@ -42,6 +42,11 @@ fn wrong_command_line_is_exit_code_2() {
             "https://node/metrics",
         ],
         &["audit", "verify", "."],
+        &["bootstrap", "--image-tag", "${x}"],
+        &["bootstrap", "--image-repository", "a b"],
+        &["bootstrap", "--resources", "secrets]"],
+        &["bootstrap", "--api-server", "http://node"],
+        &["bootstrap", "--plan", "values"],
         &["audit", "verify", ".", "--fingerprint", "abc"],
     ] {
         let output = program(args);

@@ -1,0 +1,203 @@
+//! The one-time pod: what it says, and when it is over. There is no API server to ask, so what init leaves on the disk says
+//! that it is done, and the containers' logs, where the kubelet puts them, say why it is not.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::{host::Root, settings::Settings};
+
+/// Where a kubelet puts the logs of pods.
+const LOGS: &str = "/var/log/pods";
+const POD: &str = "kube-system_strongroom-init-";
+const CONTAINERS: [&str; 3] = ["hsm-agent-init", "hsm-agent", "key-service-init"];
+
+/// A line that a container wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) container: &'static str,
+    pub(super) text: String,
+}
+
+/// What a line means to whoever waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// Init did not do it, for this reason.
+    Failure(String),
+    /// Worth showing.
+    Progress(String),
+    /// A program's ordinary log.
+    Detail,
+}
+
+/// A program's log, as far as it matters here.
+#[derive(Deserialize)]
+struct Entry {
+    level: String,
+    message: String,
+    error: Option<String>,
+}
+
+impl Line {
+    pub(super) fn meaning(&self) -> Meaning {
+        let program = self.container.strip_suffix("-init");
+        if let Ok(Entry {
+            level,
+            message,
+            error,
+        }) = serde_json::from_str(&self.text)
+        {
+            return match (&*level, error, program) {
+                ("ERROR", Some(reason), Some(_)) => Meaning::Failure(reason),
+                ("ERROR" | "WARN", error, _) => {
+                    Meaning::Progress(error.map_or(message.clone(), |e| format!("{message}: {e}")))
+                }
+                _ => Meaning::Detail,
+            };
+        }
+        let reason =
+            program.and_then(|program| self.text.strip_prefix(program)?.strip_prefix(": "));
+        match reason {
+            Some(reason) => Meaning::Failure(reason.to_owned()),
+            None => Meaning::Progress(self.text.clone()),
+        }
+    }
+}
+
+/// The logs of this run's pod.
+#[derive(Debug)]
+pub(super) struct Logs {
+    folder: PathBuf,
+    since: Timestamp,
+    /// Lines that were given out.
+    seen: usize,
+}
+
+impl Logs {
+    pub(super) fn new(root: &Root, settings: &Settings) -> Self {
+        Self {
+            folder: root.at(LOGS),
+            since: settings.started,
+            seen: 0,
+        }
+    }
+
+    /// The lines since the last look, in the order in which they were written.
+    pub(super) fn news(&mut self) -> Vec<Line> {
+        // A folder that cannot be read has no news; whether init is done does not depend on it.
+        let mut lines = self.lines().unwrap_or_default();
+        lines.sort_by_key(|(time, _)| *time);
+        let news: Vec<Line> = lines
+            .drain(..)
+            .skip(self.seen)
+            .map(|(_, line)| line)
+            .collect();
+        self.seen += news.len();
+        news
+    }
+
+    fn lines(&self) -> io::Result<Vec<(Timestamp, Line)>> {
+        let mut lines = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if !entry.file_name().to_string_lossy().starts_with(POD) {
+                continue;
+            }
+            for container in CONTAINERS {
+                let Ok(files) = fs::read_dir(entry.path().join(container)) else {
+                    continue;
+                };
+                for file in files {
+                    lines.extend(self.read(&file?.path(), container));
+                }
+            }
+        }
+        Ok(lines)
+    }
+
+    fn read(&self, path: &Path, container: &'static str) -> Vec<(Timestamp, Line)> {
+        let text = fs::read(path).unwrap_or_default();
+        String::from_utf8_lossy(&text)
+            .lines()
+            .filter_map(|line| parse(line, container))
+            .filter(|(time, _)| *time >= self.since)
+            .collect()
+    }
+}
+
+/// Reads a line as container runtimes write it: time, stream, whether it is whole, text.
+fn parse(line: &str, container: &'static str) -> Option<(Timestamp, Line)> {
+    let mut words = line.splitn(4, ' ');
+    let time = words.next()?.parse().ok()?;
+    let text = words.nth(2)?.to_owned();
+    Some((time, Line { container, text }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(container: &'static str, text: &str) -> Line {
+        Line {
+            container,
+            text: text.to_owned(),
+        }
+    }
+
+    #[test]
+    fn lines_of_this_run_come_once_and_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let pod = folder.path().join(format!("{POD}node_1234"));
+        let put = |container: &str, text: &str| {
+            fs::create_dir_all(pod.join(container)).unwrap();
+            fs::write(pod.join(container).join("0.log"), text).unwrap();
+        };
+        let mut logs = Logs {
+            folder: folder.path().to_owned(),
+            since: "2026-11-22T05:00:00Z".parse().unwrap(),
+            seen: 0,
+        };
+        assert_eq!(logs.news(), []);
+        put(
+            "hsm-agent-init",
+            "2026-11-22T04:59:59.9Z stderr F of a run before\n",
+        );
+        put(
+            "key-service-init",
+            "2026-11-22T05:00:02.5Z stdout F initialised\n",
+        );
+        put("hsm-agent", "2026-11-22T07:00:01+02:00 stderr F serving\n");
+        assert_eq!(
+            logs.news(),
+            [
+                line("hsm-agent", "serving"),
+                line("key-service-init", "initialised")
+            ]
+        );
+        assert_eq!(logs.news(), []);
+    }
+
+    #[test]
+    fn last_word_of_a_failed_init_is_known() {
+        let check = |container, text, expected| {
+            assert_eq!(line(container, text).meaning(), expected, "{text}");
+        };
+        let failure = |reason: &str| Meaning::Failure(reason.to_owned());
+        let progress = |text: &str| Meaning::Progress(text.to_owned());
+        check(
+            "key-service-init",
+            "key-service: the token has objects",
+            failure("the token has objects"),
+        );
+        let error = r#"{"level": "ERROR", "message": "stopped", "error": "there is a token"}"#;
+        check("hsm-agent-init", error, failure("there is a token"));
+        check("hsm-agent", error, progress("stopped: there is a token"));
+        let info = r#"{"level": "INFO", "message": "serving"}"#;
+        check("hsm-agent", info, Meaning::Detail);
+        check("key-service-init", "initialised", progress("initialised"));
+    }
+}
