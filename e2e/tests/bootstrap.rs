@@ -1,0 +1,239 @@
+//! A control-plane node from nothing to an encrypted etcd, with the images and `kubectl strongroom bootstrap`.
+#![forbid(unsafe_code)]
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, Permissions},
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+    process::{Command, Output},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use strongroom_e2e::{envelope, world::secret_path};
+use strongroom_hack::{
+    cluster::{Health, Node, Options, ScopedCluster},
+    image::{self, Written},
+    programs::Build,
+};
+
+const ENCRYPTION: &str = "/etc/strongroom/apiserver/encryption.yaml";
+const INIT: &str = "/etc/kubernetes/manifests/strongroom-init.yaml";
+
+/// A cluster of one node that has the images.
+struct Stage {
+    cluster: ScopedCluster,
+    written: Written,
+    /// Goes with the last program that is in it.
+    _images: tempfile::TempDir,
+}
+
+impl Stage {
+    fn start(name: &str) -> Result<Self> {
+        let images = tempfile::tempdir()?;
+        // The program works for root where others may not enter, such as in root's home.
+        fs::set_permissions(images.path(), Permissions::from_mode(0o700))?;
+        let written = image::write(images.path(), Build::Image)?;
+        let cluster = ScopedCluster::up(Options::new(name.parse()?).with_nodes(1, 1)?)?;
+        for image in &written.images {
+            cluster.load_image(&image.archive)?;
+        }
+        Ok(Self {
+            cluster,
+            written,
+            _images: images,
+        })
+    }
+
+    fn node(&self) -> Result<Node<'_>> {
+        self.cluster.node("node-0")
+    }
+
+    /// `kubectl strongroom` as root on the node.
+    fn strongroom(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command: Command = self.node()?.command(&self.written.kubectl_strongroom)?;
+        Ok(command.args(arguments).output()?)
+    }
+
+    fn bootstrap(&self, arguments: &[&str]) -> Result<Output> {
+        let address = format!("--address={}", self.node()?.address());
+        let fixed = ["bootstrap", "--no-kubeconfig", &address];
+        self.strongroom(&[&fixed, arguments].concat())
+    }
+
+    /// What a run that must succeed prints.
+    fn bootstraps(&self, arguments: &[&str]) -> Result<String> {
+        succeeded(self.bootstrap(arguments)?)
+    }
+
+    /// Everything of ours on the node's disk.
+    fn files(&self) -> Result<BTreeMap<String, Found>> {
+        let node = self.node()?;
+        let mut found = BTreeMap::new();
+        for folder in [
+            "/etc/strongroom",
+            "/etc/kubernetes/manifests",
+            "/var/lib/strongroom",
+        ] {
+            walk(&node.on_disk(folder), folder, &mut found)?;
+        }
+        Ok(found)
+    }
+}
+
+fn succeeded(output: Output) -> Result<String> {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{}: {said}", output.status);
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// What lies at a path of the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Found {
+    place: (u32, u32, u32),
+    inode: u64,
+    is_folder: bool,
+    content: Vec<u8>,
+}
+
+fn walk(at: &Path, shown: &str, found: &mut BTreeMap<String, Found>) -> Result<()> {
+    let metadata = fs::symlink_metadata(at)?;
+    let entry = Found {
+        place: (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777),
+        inode: metadata.ino(),
+        is_folder: metadata.is_dir(),
+        content: if metadata.is_file() {
+            fs::read(at)?
+        } else {
+            Vec::new()
+        },
+    };
+    found.insert(shown.to_owned(), entry);
+    if metadata.is_dir() {
+        for entry in fs::read_dir(at)? {
+            let name = entry?.file_name();
+            let name = name.to_str().context("UTF-8")?;
+            walk(&at.join(name), &format!("{shown}/{name}"), found)?;
+        }
+    }
+    Ok(())
+}
+
+/// The files and folders of a plan, by path.
+fn planned(plan: &Value) -> Result<BTreeMap<String, Value>> {
+    let steps = plan["steps"].as_array().context("a plan has steps")?;
+    let entries = steps.iter().filter_map(|step| {
+        let is_entry = step["what"] == "file" || step["what"] == "folder";
+        let path = step["path"].as_str().filter(|_| is_entry)?;
+        Some((path.to_owned(), step.clone()))
+    });
+    Ok(entries.collect())
+}
+
+/// Compares what is on the node with the plan that was made before.
+fn assert_as_planned(
+    plan: &BTreeMap<String, Value>,
+    found: &BTreeMap<String, Found>,
+) -> Result<()> {
+    for (path, step) in plan {
+        let here = found
+            .get(path)
+            .with_context(|| format!("{path} is missing"))?;
+        let (owner, group, mode) = here.place;
+        assert_eq!(step["owner"], owner, "{path}");
+        assert_eq!(step["group"], group, "{path}");
+        assert_eq!(step["mode"], format!("{mode:04o}"), "{path}");
+        assert_eq!(step["what"] == "folder", here.is_folder, "{path}");
+        match step["content"].as_str() {
+            Some(content) => assert_eq!(String::from_utf8_lossy(&here.content), content, "{path}"),
+            None => assert!(here.is_folder || step["note"].is_string(), "{path}"),
+        }
+    }
+    let not_planned: Vec<&String> = found
+        .keys()
+        .filter(|path| path.starts_with("/etc/") && !plan.contains_key(*path))
+        .filter(|path| path.as_str() != "/etc/kubernetes/manifests")
+        .collect();
+    assert_eq!(not_planned, Vec::<&String>::new());
+    Ok(())
+}
+
+/// Tells whether the world may pass all folders that lead to a path.
+fn is_reachable(path: &str, found: &BTreeMap<String, Found>) -> bool {
+    let folders = Path::new(path).ancestors().skip(1);
+    folders
+        .filter_map(|folder| found.get(folder.to_str()?))
+        .all(|folder| folder.place.2 & 0o001 != 0)
+}
+
+/// Nobody but owner and group gets at what the programs keep, and the world reads no key.
+fn assert_permissions(found: &BTreeMap<String, Found>) {
+    for (path, Found { place, content, .. }) in found {
+        let (owner, _, mode) = *place;
+        assert_eq!(mode & 0o002, 0, "{path} can be written by the world");
+        if owner != 0 && is_reachable(path, found) {
+            assert_eq!(mode & 0o007, 0, "{path} is open to the world");
+        }
+        if String::from_utf8_lossy(content).contains("PRIVATE KEY") {
+            assert_eq!(mode & 0o077, 0, "{path} shows a key");
+        }
+    }
+}
+
+#[test]
+fn node_is_set_up_encrypts_and_is_left_alone_afterwards() -> Result<()> {
+    let stage = Stage::start("e2e-bootstrap")?;
+    let node = stage.node()?;
+
+    let before = stage.files()?;
+    let plan: Value = serde_json::from_str(&stage.bootstraps(&["--plan", "-o", "json"])?)?;
+    assert_eq!(plan["refusals"], serde_json::json!([]));
+    assert_eq!(stage.files()?, before, "a plan changes nothing");
+
+    let said = stage.bootstraps(&[])?;
+    assert!(said.starts_with("Done.\n"), "{said}");
+    assert!(said.contains("audit fingerprint: "), "{said}");
+    assert!(
+        said.contains(&format!("--encryption-provider-config={ENCRYPTION}")),
+        "{said}"
+    );
+    let after = stage.files()?;
+    assert!(!after.contains_key(INIT));
+    assert_as_planned(&planned(&plan)?, &after)?;
+    assert_permissions(&after);
+
+    let again = stage.bootstraps(&[])?;
+    assert!(again.starts_with("Nothing to change.\n"), "{again}");
+    let etc = |files: BTreeMap<String, Found>| -> Vec<(String, Found)> {
+        files
+            .into_iter()
+            .filter(|(path, _)| path.starts_with("/etc/"))
+            .collect()
+    };
+    assert_eq!(etc(stage.files()?), etc(after));
+
+    node.set_encryption(ENCRYPTION)?;
+    node.restart_api_server(Health::Ready)?;
+    let create = ["create", "secret", "generic", "one", "--from-literal=a=b"];
+    stage.cluster.kubectl(&create)?;
+    let raw = stage.cluster.etcd_get(&secret_path("one"))?;
+    envelope::parse(&raw.context("the Secret is in etcd")?.value)?;
+    let read = ["get", "secret", "one", "-o", "jsonpath={.data.a}"];
+    assert_eq!(stage.cluster.kubectl(&read)?, "Yg==");
+
+    succeeded(stage.strongroom(&["status"])?)?;
+    let values = stage.bootstraps_values()?;
+    assert!(
+        values.contains(&format!("- {}:8443", node.address())),
+        "{values}"
+    );
+    assert!(values.contains("mode: External"), "{values}");
+    Ok(())
+}
+
+impl Stage {
+    fn bootstraps_values(&self) -> Result<String> {
+        succeeded(self.strongroom(&["bootstrap", "values"])?)
+    }
+}
