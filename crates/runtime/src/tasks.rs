@@ -261,6 +261,10 @@ mod tests {
         let tasks = Tasks::default();
         tasks.spawn("once", async { Ok::<(), Infallible>(()) });
         tokio::task::yield_now().await;
+        assert_eq!(
+            (*tasks.running.borrow(), *tasks.stopping.borrow()),
+            (0, false)
+        );
         tasks.stop();
         assert!(tasks.join().await.is_ok());
     }
