@@ -132,7 +132,6 @@ fn pods_find_services_and_volumes_and_come_back_after_a_power_cut() -> Result<()
     let file = node.on_disk(&format!("/var/lib/volumes/{volume}/answer"));
     assert_eq!(fs::read_to_string(&file)?, "hello\n");
 
-    // Without an API server a kubelet still runs what lies in its folder.
     node.stop_api_server()?;
     let manifest = node.on_disk("/etc/kubernetes/manifests/static.yaml");
     fs::write(&manifest, with_image(STATIC_POD, None))?;
@@ -187,7 +186,14 @@ fn clusters_with_nodes_leave_each_other_alone_and_nothing_behind() -> Result<()>
             "two pods, each with its pause container"
         );
         {
-            let other = ScopedCluster::up(Options::new(second.clone()).with_nodes(1, 1)?)?;
+            let options = Options::new(second.clone()).with_nodes(1, 1)?;
+            let other = ScopedCluster::up_without_api_servers(options)?;
+            let node = other.node("node-0")?;
+            assert_eq!(node.member("kube-apiserver")?, None);
+            let manifest = node.on_disk("/etc/kubernetes/manifests/static.yaml");
+            fs::write(manifest, with_image(STATIC_POD, None))?;
+            static_pod_has_started(&node)?;
+            other.complete(Health::Ready)?;
             other.kubectl_with_input(
                 &["apply", "-f", "-"],
                 &with_image(APPLICATION, Some(nodes[0].name())),

@@ -80,32 +80,77 @@ impl Cluster {
         Self::up_until(options, Health::Ready)
     }
 
-    /// Starts a cluster and waits until its API server is as healthy as asked for.
+    /// Starts a cluster and waits until its API server is as healthy as asked for; nodes as with
+    /// [`Cluster::complete`].
     ///
     /// # Errors
     /// As [`Cluster::up`].
     pub fn up_until(options: Options, health: Health) -> Result<Self> {
+        Self::start(options, |cluster| {
+            if cluster.options.nodes.is_empty() {
+                return cluster.start_api_server(health);
+            }
+            cluster.start_nodes()?;
+            cluster.complete(health)
+        })
+    }
+
+    /// Starts the nodes of a cluster that has no API server yet, so that something can be installed on them that
+    /// its first request needs. [`Cluster::complete`] does the rest.
+    ///
+    /// # Errors
+    /// As [`Cluster::up`].
+    pub fn up_without_api_servers(options: Options) -> Result<Self> {
+        Self::start(options, Self::start_nodes)
+    }
+
+    /// Starts the API servers that do not run and waits until they are as healthy as asked for. With
+    /// [`Health::Ready`] it also waits until the nodes are ready, and makes names and volumes for their pods.
+    ///
+    /// # Errors
+    /// As [`Cluster::up`].
+    pub fn complete(&self, health: Health) -> Result<()> {
+        for node in self.control_planes() {
+            if node.member(API_SERVER)?.is_none() {
+                node.start_api_server()?;
+            }
+        }
+        let name = self.name();
+        progress::step(&format!("cluster {name}: API servers"), || {
+            let mut nodes = self.control_planes().into_iter();
+            nodes.try_for_each(|node| node.wait_for_api_server(health))
+        })?;
+        if health == Health::Live {
+            return Ok(());
+        }
+        self.install_addons()?;
+        progress::step(&format!("cluster {name}: nodes"), || self.wait_for_nodes())
+    }
+
+    fn start(options: Options, rest: impl FnOnce(&Self) -> Result<()>) -> Result<Self> {
         ensure!(
             rustix::process::geteuid().is_root(),
             "a cluster needs root, to make a network namespace; run this command as root"
         );
-        let tools = control_plane::Tools::ensure_built(options.kubernetes)?;
         ensure_nodes_can_run(&options)?;
+        let tools = control_plane::Tools::ensure_built(options.kubernetes)?;
         let layout = Layout::new(&options.name);
         clear_leftovers(&layout)?;
         layout.create()?;
-        let cluster = Self::start(layout.clone(), options, tools, health);
+        let cluster = Self::start_etcd_in(layout.clone(), options, tools).and_then(|cluster| {
+            rest(&cluster)?;
+            Ok(cluster)
+        });
         if cluster.is_err() {
             layout.stop_processes()?;
         }
         cluster
     }
 
-    fn start(
+    fn start_etcd_in(
         layout: Layout,
         options: Options,
         tools: control_plane::Tools,
-        health: Health,
     ) -> Result<Self> {
         fs::write(layout.options(), serde_json::to_vec_pretty(&options)?)?;
         fs::write(layout.encryption(), &options.encryption)?;
@@ -120,11 +165,6 @@ impl Cluster {
             node_tools: node::Tools::find()?,
         };
         cluster.start_etcd()?;
-        if cluster.options.nodes.is_empty() {
-            cluster.start_api_server(health)?;
-        } else {
-            cluster.start_nodes(health)?;
-        }
         Ok(cluster)
     }
 
@@ -135,29 +175,21 @@ impl Cluster {
         })
     }
 
-    fn start_nodes(&self, health: Health) -> Result<()> {
+    fn start_nodes(&self) -> Result<()> {
         node::images::write(&self.layout)?;
-        for node in self.nodes() {
+        self.nodes().into_iter().try_for_each(|node| {
             node.install()?;
-            node.power_on()?;
-        }
-        let name = self.name();
-        progress::step(&format!("cluster {name}: API servers"), || {
-            let mut nodes = self.control_planes().into_iter();
-            nodes.try_for_each(|node| node.wait_for_api_server(health))
-        })?;
-        if health == Health::Live {
-            return Ok(());
-        }
-        self.install_addons()?;
-        progress::step(&format!("cluster {name}: nodes"), || {
-            let mut nodes = self.nodes().into_iter();
-            nodes.try_for_each(|node| node.wait_until_ready())?;
-            self.label_control_planes()?;
-            // A controller makes it; without it no pod is admitted.
-            let account = ["get", "serviceaccount", "default"];
-            self.wait_for(ETCD, || self.kubectl(&account).map(drop))
+            node.power_on_without_api_server()
         })
+    }
+
+    fn wait_for_nodes(&self) -> Result<()> {
+        let mut nodes = self.nodes().into_iter();
+        nodes.try_for_each(|node| node.wait_until_ready())?;
+        self.label_control_planes()?;
+        // A controller makes it; without it no pod is admitted.
+        let account = ["get", "serviceaccount", "default"];
+        self.wait_for(ETCD, || self.kubectl(&account).map(drop))
     }
 
     /// Gives control-plane nodes the label by which pods find them. A kubelet may not give it to itself.

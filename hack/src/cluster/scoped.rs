@@ -35,6 +35,16 @@ impl ScopedCluster {
             cluster: Cluster::up_until(options, health)?,
         })
     }
+
+    /// Starts the nodes of a cluster that has no API server yet.
+    ///
+    /// # Errors
+    /// As [`Cluster::up_without_api_servers`].
+    pub fn up_without_api_servers(options: Options) -> Result<Self> {
+        Ok(Self {
+            cluster: Cluster::up_without_api_servers(options)?,
+        })
+    }
 }
 
 impl Deref for ScopedCluster {

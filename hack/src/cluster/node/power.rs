@@ -33,6 +33,15 @@ impl Node<'_> {
     /// # Errors
     /// Fails when the node is on, or containerd does not start.
     pub fn power_on(&self) -> Result<()> {
+        self.power_on_without_api_server()?;
+        if self.is_control_plane() {
+            self.start_api_server()?;
+        }
+        Ok(())
+    }
+
+    /// As [`Node::power_on`], but an API server has to be started by the caller. Its companions wait for it.
+    pub(in super::super) fn power_on_without_api_server(&self) -> Result<()> {
         ensure!(!self.is_on()?, "node {} is on", self.name());
         let cluster = self.layout().name();
         cgroup::create(cluster, self.name())?;
@@ -44,13 +53,12 @@ impl Node<'_> {
             || self.start_containerd(),
         )?;
         images::load(self)?;
+        self.start_member(&self.kubelet())?;
+        self.start_member(&self.proxy())?;
         if self.is_control_plane() {
-            self.start_member(&self.api_server()?)?;
             self.start_member(&self.controller_manager())?;
             self.start_member(&self.scheduler())?;
         }
-        self.start_member(&self.kubelet())?;
-        self.start_member(&self.proxy())?;
         Ok(())
     }
 
