@@ -40,6 +40,13 @@ impl Layer {
         self
     }
 
+    /// Adds a link, and the folders that lead to it.
+    #[must_use]
+    pub fn link(mut self, path: &str, target: &str) -> Self {
+        self.insert(path, 0o777, Content::Link(target.to_owned()));
+        self
+    }
+
     /// Takes in what lies in a folder of this machine, but for paths of which `keep` says no.
     ///
     /// # Errors

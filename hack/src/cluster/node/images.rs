@@ -1,16 +1,14 @@
 //! The images that every node has from the start, made out of files: no registry is asked for anything.
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use aws_lc_rs::digest::{self, SHA256};
-use serde_json::json;
 
 use super::super::layout::Layout;
 use super::Node;
+use crate::image::{Description, Layer, pack};
 use crate::paths;
 use crate::run::run_quietly;
 
@@ -25,106 +23,63 @@ const BUSYBOX_PROGRAM: [&str; 2] = ["/usr/bin/busybox", "/bin/busybox"];
 
 /// Writes the archives of both images into the cluster's folder.
 pub(in super::super) fn write(layout: &Layout) -> Result<()> {
-    pack(layout, "pause", PAUSE, "/pause", build_pause)?;
-    pack(layout, "busybox", BUSYBOX, "/bin/sh", install_busybox)
+    write_archive(layout, PAUSE, "/pause", pause(layout)?)?;
+    write_archive(layout, BUSYBOX, "/bin/sh", busybox()?)
 }
 
 /// Loads them into a node that does not have them.
 pub(super) fn load(node: &Node<'_>) -> Result<()> {
     let present = node.ctr(&["images", "list", "--quiet"])?;
-    for (name, reference) in [("pause", PAUSE), ("busybox", BUSYBOX)] {
+    for reference in [PAUSE, BUSYBOX] {
         if !present.lines().any(|line| line == reference) {
-            node.load_image(&node.layout().image(&format!("{name}.tar")))?;
+            node.load_image(&archive(node.layout(), reference))?;
         }
     }
     Ok(())
 }
 
 /// Compiles a static program: the image holds nothing else.
-fn build_pause(folder: &Path) -> Result<()> {
+fn pause(layout: &Layout) -> Result<Layer> {
+    let output = layout.image("pause");
     run_quietly(
         Command::new("rustc")
             .current_dir(paths::checkout())
             .args(["--edition=2024", "-Copt-level=s", "-Cpanic=abort"])
             .args(["-Ctarget-feature=+crt-static", "-Cstrip=symbols", "-o"])
-            .arg(folder.join("pause"))
+            .arg(&output)
             .arg("hack/tools/pause/pause.rs"),
-    )
-    .map(drop)
+    )?;
+    Ok(Layer::default().file("pause", 0o755, fs::read(output)?))
 }
 
-fn install_busybox(folder: &Path) -> Result<()> {
+/// One program with a link for each of its names.
+fn busybox() -> Result<Layer> {
     let mut found = BUSYBOX_PROGRAM
         .iter()
         .filter(|path| Path::new(path).exists());
     let program = found.next().context("busybox is not installed")?;
-    let bin = folder.join("bin");
-    fs::create_dir(&bin)?;
-    fs::copy(program, bin.join("busybox"))?;
     let names = run_quietly(Command::new(program).arg("--list"))?;
-    for name in String::from_utf8(names)?.lines() {
-        if name != "busybox" {
-            symlink("busybox", bin.join(name))?;
-        }
-    }
-    fs::create_dir(folder.join("tmp"))?;
+    let names = String::from_utf8(names)?;
+    let layer = Layer::default().file("bin/busybox", 0o755, fs::read(program)?);
+    let links = names.lines().filter(|name| *name != "busybox");
+    Ok(links.fold(layer, |layer, name| {
+        layer.link(&format!("bin/{name}"), "busybox")
+    }))
+}
+
+fn write_archive(layout: &Layout, reference: &str, entrypoint: &str, layer: Layer) -> Result<()> {
+    let description = Description {
+        reference: reference.to_owned(),
+        user: 0,
+        entrypoint: entrypoint.to_owned(),
+        labels: [].into(),
+    };
+    let packed = pack(&description, &[layer])?;
+    fs::write(archive(layout, reference), packed.bytes)?;
     Ok(())
 }
 
-/// Makes an archive in the form that `docker save` writes, with one layer.
-fn pack(
-    layout: &Layout,
-    name: &str,
-    reference: &str,
-    entrypoint: &str,
-    fill: impl FnOnce(&Path) -> Result<()>,
-) -> Result<()> {
-    let folder = layout.image(name);
-    let files = folder.join("files");
-    fs::create_dir_all(&files)?;
-    fill(&files)?;
-    tar(&files, &folder.join("layer.tar"), ".")?;
-    let layer = sha256(&fs::read(folder.join("layer.tar"))?);
-    let config = json!({
-        "architecture": architecture(),
-        "os": "linux",
-        "config": {"Entrypoint": [entrypoint]},
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer}")]},
-    })
-    .to_string();
-    let config_file = format!("{}.json", sha256(config.as_bytes()));
-    fs::write(folder.join(&config_file), config)?;
-    let manifest = json!([{
-        "Config": config_file, "RepoTags": [reference], "Layers": ["layer.tar"],
-    }]);
-    fs::write(folder.join("manifest.json"), manifest.to_string())?;
-    fs::remove_dir_all(&files)?;
-    tar(&folder, &layout.image(&format!("{name}.tar")), ".")
-}
-
-fn tar(folder: &Path, archive: &Path, what: &str) -> Result<()> {
-    run_quietly(
-        Command::new("tar")
-            .args(["--create", "--sort=name", "--owner=0", "--group=0"])
-            .args(["--numeric-owner", "--mtime=@0", "--transform=s,^\\./,,"])
-            .arg("--file")
-            .arg(archive)
-            .arg("--directory")
-            .arg(folder)
-            .arg(what),
-    )
-    .map(drop)
-}
-
-/// This machine's architecture, as images name it.
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    hex::encode(digest::digest(&SHA256, bytes))
+fn archive(layout: &Layout, reference: &str) -> PathBuf {
+    let name = reference.replace(['/', ':'], "-");
+    layout.image(&format!("{name}.tar"))
 }
