@@ -300,7 +300,7 @@ impl Supervisor {
         if self.last.borrow().state != token.state {
             tracing::info!(
                 state = token.state.name(),
-                message = token.message,
+                detail = token.message,
                 "token state"
             );
         }
