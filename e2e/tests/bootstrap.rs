@@ -7,11 +7,15 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
     process::{Command, Output},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use strongroom_e2e::{envelope, world::secret_path};
+use strongroom_e2e::{
+    envelope,
+    world::{secret_path, wait},
+};
 use strongroom_hack::{
     cluster::{Health, Node, Options, ScopedCluster},
     image::{self, Written},
@@ -20,6 +24,8 @@ use strongroom_hack::{
 
 const ENCRYPTION: &str = "/etc/strongroom/apiserver/encryption.yaml";
 const INIT: &str = "/etc/kubernetes/manifests/strongroom-init.yaml";
+
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A cluster of one node that has the images.
 struct Stage {
@@ -236,4 +242,63 @@ impl Stage {
     fn bootstraps_values(&self) -> Result<String> {
         succeeded(self.strongroom(&["bootstrap", "values"])?)
     }
+}
+
+#[test]
+fn init_that_is_interrupted_or_repeated_makes_one_instance() -> Result<()> {
+    let stage = Stage::start("e2e-bootstrap-init")?;
+    let node = stage.node()?;
+    let plan: Value = serde_json::from_str(&stage.bootstraps(&["--plan", "-o", "json"])?)?;
+
+    // Nobody's init is done so soon: its pod is taken away in the middle.
+    let late = stage.bootstrap(&["--timeout", "1s"])?;
+    let said = String::from_utf8_lossy(&late.stderr).into_owned();
+    assert_eq!(late.status.code(), Some(3), "{said}");
+    assert!(said.contains("the next run goes on where it was"), "{said}");
+    assert!(!stage.files()?.contains_key(INIT));
+    stage.bootstraps(&[])?;
+    let pin = node.on_disk("/var/lib/strongroom/key-service/pin.json");
+    let instance = fs::read_to_string(&pin)?;
+
+    // As if bootstrap had been killed before it took the pod away, or a kubelet ran it once more.
+    let steps = plan["steps"].as_array().context("steps")?;
+    let init = steps.iter().find(|step| step["what"] == "init");
+    let pod = init.and_then(|step| step["content"].as_str());
+    fs::write(node.on_disk(INIT), pod.context("the pod of init")?)?;
+    wait(LIMIT, "init is refused", || {
+        let logs = node.on_disk("/var/log/pods");
+        let refusal = "there is a token with the label strongroom already";
+        Ok(contains(&logs, refusal)?)
+    })?;
+    let removed = stage.bootstraps(&[])?;
+    assert!(removed.starts_with("Done."), "{removed}");
+    assert!(!stage.files()?.contains_key(INIT));
+    assert_eq!(fs::read_to_string(&pin)?, instance);
+    succeeded(stage.strongroom(&["status"])?)?;
+
+    // A volume that is not there must not become another instance.
+    let (here, away) = (pin.clone(), pin.with_extension("away"));
+    fs::rename(&here, &away)?;
+    let refused = stage.bootstrap(&[])?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("this node was set up before"), "{said}");
+    fs::rename(&away, &here)?;
+    Ok(())
+}
+
+/// Tells whether some file below a folder has a text in it.
+fn contains(folder: &Path, text: &str) -> Result<bool> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let found = if path.is_dir() {
+            contains(&path, text)?
+        } else {
+            fs::read_to_string(&path).is_ok_and(|content| content.contains(text))
+        };
+        if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -13,6 +13,7 @@ mod kubeconfig;
 mod layout;
 mod plan;
 mod probe;
+mod processes;
 mod report;
 mod settings;
 mod template;

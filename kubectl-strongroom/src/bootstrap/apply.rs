@@ -16,7 +16,7 @@ use super::{
     instance, kubeconfig,
     layout::{Content, Entry, Secret},
     plan::{Plan, Step},
-    probe,
+    probe, processes,
     settings::{Program, Settings},
 };
 use crate::output::plain;
@@ -48,8 +48,10 @@ pub(crate) enum ApplyError {
         program: &'static str,
         missing: String,
     },
-    #[error("the pod of init does not end")]
-    InitStays,
+    #[error(
+        "a process with user id {0} runs on this node, and init must be alone; end it, or wait for its end"
+    )]
+    NotAlone(u32),
     #[error("cannot write progress")]
     Progress(#[from] io::Error),
 }
@@ -59,7 +61,7 @@ impl ApplyError {
     pub(crate) const fn is_late(&self) -> bool {
         matches!(
             self,
-            Self::InitLate(_) | Self::Late { .. } | Self::InitStays
+            Self::InitLate(_) | Self::Late { .. } | Self::NotAlone(_)
         )
     }
 }
@@ -149,6 +151,9 @@ impl Apply<'_> {
     }
 
     fn initialise(&mut self, pod: &Entry) -> Result<(), ApplyError> {
+        // What an interrupted run left may still be there.
+        files::remove(self.root, &pod.path)?;
+        self.wait_alone()?;
         let content = self.content(pod)?;
         files::put(self.root, pod, &content)?;
         self.say("making the token and the instance")?;
@@ -156,7 +161,20 @@ impl Apply<'_> {
         // Whatever came out, init does not run again by itself.
         files::remove(self.root, &pod.path)?;
         outcome?;
-        self.wait_agent_gone()
+        self.wait_alone()
+    }
+
+    /// Two agents must not have the token at a time, nor two services the store; the users are ours alone.
+    fn wait_alone(&self) -> Result<(), ApplyError> {
+        let uids = Program::ALL.map(|program| self.settings.uid(program));
+        let end = Instant::now() + self.timeout;
+        while let Some(uid) = processes::one_of(self.root, &uids)? {
+            if Instant::now() > end {
+                return Err(ApplyError::NotAlone(uid));
+            }
+            thread::sleep(PAUSE);
+        }
+        Ok(())
     }
 
     fn wait_initialised(&mut self) -> Result<(), ApplyError> {
@@ -187,18 +205,6 @@ impl Apply<'_> {
             }
             thread::sleep(PAUSE);
         }
-    }
-
-    /// Two agents must not have the token at a time.
-    fn wait_agent_gone(&self) -> Result<(), ApplyError> {
-        let end = Instant::now() + self.timeout;
-        while probe::listens(self.settings.probes(Program::HsmAgent)) {
-            if Instant::now() > end {
-                return Err(ApplyError::InitStays);
-            }
-            thread::sleep(PAUSE);
-        }
-        Ok(())
     }
 
     fn wait_ready(&mut self, program: Program) -> Result<(), ApplyError> {

@@ -55,6 +55,13 @@ pub(crate) struct LookError {
     source: io::Error,
 }
 
+impl LookError {
+    pub(super) fn new(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        Self { path, source }
+    }
+}
+
 /// What lies at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seen {

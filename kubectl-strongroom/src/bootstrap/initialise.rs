@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::{host::Root, settings::Settings};
 
@@ -34,30 +34,11 @@ pub(super) enum Meaning {
     Detail,
 }
 
-/// A program's log, as far as it matters here.
-#[derive(Deserialize)]
-struct Entry {
-    level: String,
-    message: String,
-    error: Option<String>,
-}
-
 impl Line {
     pub(super) fn meaning(&self) -> Meaning {
         let program = self.container.strip_suffix("-init");
-        if let Ok(Entry {
-            level,
-            message,
-            error,
-        }) = serde_json::from_str(&self.text)
-        {
-            return match (&*level, error, program) {
-                ("ERROR", Some(reason), Some(_)) => Meaning::Failure(reason),
-                ("ERROR" | "WARN", error, _) => {
-                    Meaning::Progress(error.map_or(message.clone(), |e| format!("{message}: {e}")))
-                }
-                _ => Meaning::Detail,
-            };
+        if let Ok(entry) = serde_json::from_str::<Value>(&self.text) {
+            return of_log(&entry, program.is_some());
         }
         let reason =
             program.and_then(|program| self.text.strip_prefix(program)?.strip_prefix(": "));
@@ -65,6 +46,19 @@ impl Line {
             Some(reason) => Meaning::Failure(reason.to_owned()),
             None => Meaning::Progress(self.text.clone()),
         }
+    }
+}
+
+/// What a program's log says.
+fn of_log(entry: &Value, is_init: bool) -> Meaning {
+    let field = |name: &str| entry[name].as_str();
+    match (field("level"), field("error")) {
+        (Some("ERROR"), Some(reason)) if is_init => Meaning::Failure(reason.to_owned()),
+        (Some("ERROR" | "WARN"), error) => {
+            let words = [field("message"), error];
+            Meaning::Progress(words.into_iter().flatten().collect::<Vec<_>>().join(": "))
+        }
+        _ => Meaning::Detail,
     }
 }
 
@@ -196,7 +190,7 @@ mod tests {
         let error = r#"{"level": "ERROR", "message": "stopped", "error": "there is a token"}"#;
         check("hsm-agent-init", error, failure("there is a token"));
         check("hsm-agent", error, progress("stopped: there is a token"));
-        let info = r#"{"level": "INFO", "message": "serving"}"#;
+        let info = r#"{"level": "INFO", "message": "token", "message": "twice"}"#;
         check("hsm-agent", info, Meaning::Detail);
         check("key-service-init", "initialised", progress("initialised"));
     }

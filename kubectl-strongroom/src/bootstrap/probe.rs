@@ -8,11 +8,6 @@ use std::{
 
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Tells whether anybody listens.
-pub(super) fn listens(port: u16) -> bool {
-    connect(port).is_ok()
-}
-
 /// Asks `/readyz`: ready, or what is missing.
 pub(super) fn ready(port: u16) -> Result<(), String> {
     match ask(port) {
