@@ -8,6 +8,7 @@ mod id;
 mod key;
 mod key_use;
 mod name;
+mod node;
 mod policy;
 mod secret;
 
@@ -24,6 +25,10 @@ pub use key::{
 };
 pub use key_use::KeyUse;
 pub use name::{InvalidName, Name};
+pub use node::{
+    InvalidNodeName, Invitation, NextCertificate, NodeCertificate, NodeIdentity, NodeName,
+    NodeRecord, NodeRole, RedeemError, Renewal, Revocation, RevocationCause, SecretHash, Standing,
+};
 pub use policy::{
     Action, ActionKind, ContextDigest, Decide, Decision, Denied, Permit, Question, Resource,
     RingKind, RingRef, action, authorize,
