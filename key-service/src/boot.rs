@@ -13,12 +13,12 @@ use strongroom_runtime::{Chain, Condition, Handle, SystemClock};
 use strongroom_store::{SqliteStore, Store, sqlite};
 
 use crate::{
-    config::{Access, Config, Role},
+    config::{Access, Config, PluginsConfig, Role},
     files::{DataDir, FileError, Pin},
     keyring::{KekPair, Keyring, KeyringError, RecordVerifier},
     pki::{Issuer, PkiError},
     registry::{self, Instance, Intermediate, OpenError, Peek, Registry, StoreLook},
-    service::Service,
+    service::{EnrolmentMetrics, Service},
     trail::{Trail, TrailError},
 };
 
@@ -169,6 +169,8 @@ pub(crate) async fn boot(config: &Config, handle: &Handle) -> Result<Booted, Boo
         digests: DigestKey::derive(&system.first),
         issuer: issuer(&system, &instance)?,
         replica: config.replica.clone(),
+        plugin_endpoints: config.plugins.as_ref().map(PluginsConfig::advertised),
+        enrolment_metrics: EnrolmentMetrics::register(&handle.metrics),
         certificate_names: certificate_names(config),
         certifier_fingerprint: strongroom_audit::spki_fingerprint(&pin_key(
             &pin.checkpoint_certifying_key,

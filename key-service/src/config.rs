@@ -67,6 +67,8 @@ pub struct Config {
     pub admin_socket: PathBuf,
     /// Socket for kms-plugin.
     pub kms_socket: SocketConfig,
+    /// The TLS port for plugins of other control-plane nodes. None: there is no such port.
+    pub plugins: Option<PluginsConfig>,
     /// Where hsm-agent is.
     pub hsm_agent: AgentConfig,
     /// The audit log.
@@ -94,6 +96,29 @@ pub struct SocketConfig {
     pub peers: Vec<u32>,
     /// Group that the socket belongs to, so that the peers may open it.
     pub group: Option<u32>,
+}
+
+/// The TLS port for plugins of other control-plane nodes, apart from `listen`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct PluginsConfig {
+    /// Its address.
+    pub listen: SocketAddr,
+    /// What enrolment files name, HOST:PORT; `listen` when left out, unless that is every address of the machine.
+    #[serde(default)]
+    pub endpoints: Vec<String>,
+}
+
+impl PluginsConfig {
+    /// Where plugins connect, as enrolment files name it.
+    #[must_use]
+    pub fn advertised(&self) -> Vec<String> {
+        if self.endpoints.is_empty() && !self.listen.ip().is_unspecified() {
+            vec![self.listen.to_string()]
+        } else {
+            self.endpoints.clone()
+        }
+    }
 }
 
 /// Where hsm-agent listens and as whom.
@@ -205,6 +230,12 @@ impl Config {
         require(
             (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&interval),
             "audit.checkpointInterval: between 100ms and 1h",
+        )?;
+        require(
+            self.plugins
+                .as_ref()
+                .is_none_or(|plugins| plugins.listen != self.listen),
+            "plugins.listen: another address than listen",
         )?;
         require(
             self.audit.capacity_mib >= 1,

@@ -6,11 +6,15 @@ mod etcd_keys;
 mod identity;
 mod instance;
 mod keys;
+mod node_certificates;
+mod nodes;
 mod parse;
 
 pub(crate) use certificates::CertificatesServer;
 pub(crate) use crypto::CryptoServer;
-pub(crate) use etcd_keys::EtcdKeysServer;
-pub(crate) use identity::TlsIdentity;
+pub(crate) use etcd_keys::{Door, EtcdKeysServer};
+pub(crate) use identity::{PluginPeer, TlsIdentity, Until};
 pub(crate) use instance::InstanceServer;
 pub(crate) use keys::KeysServer;
+pub(crate) use node_certificates::NodeCertificatesServer;
+pub(crate) use nodes::NodesServer;

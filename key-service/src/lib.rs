@@ -22,5 +22,6 @@ pub mod trail;
 
 pub use commands::run;
 pub use config::{
-    Access, Administrator, AgentConfig, AuditConfig, Config, ConfigError, Role, SocketConfig,
+    Access, Administrator, AgentConfig, AuditConfig, Config, ConfigError, PluginsConfig, Role,
+    SocketConfig,
 };

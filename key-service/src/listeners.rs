@@ -1,17 +1,18 @@
-//! The three doors: TLS for administrators and applications, a socket for the plugin with a thread of its own, a socket
-//! for certificates.
+//! The doors: TLS for administrators and applications, a socket for the plugin and a TLS port for those of other nodes,
+//! each with a thread of its own, and a socket for certificates.
 
+mod connection;
+mod native;
 mod observe;
+mod plugins;
+mod sources;
 mod tls;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
-use strongroom_api::strongroom::{
-    kms::v1::etcd_keys_server,
-    v1::{certificates_server, crypto_server, instance_server, keys_server},
-};
+use strongroom_api::strongroom::{kms::v1::etcd_keys_server, v1::certificates_server};
 use strongroom_runtime::{
-    Condition, Handle,
+    Handle,
     limits::Limits,
     socket::{self, BindError, Peers, PeersError, SocketOptions},
     tasks::TaskFailure,
@@ -22,9 +23,12 @@ use tokio::sync::mpsc;
 use self::observe::Observe;
 use crate::{
     config::Config,
-    grpc::{CertificatesServer, CryptoServer, EtcdKeysServer, InstanceServer, KeysServer},
+    grpc::{CertificatesServer, Door, EtcdKeysServer},
     service::Service,
 };
+
+pub(crate) use native::spawn_tls;
+pub(crate) use plugins::spawn_plugins;
 
 /// Why a listener cannot be offered. The operator's to mend.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +59,7 @@ async fn while_serving<T>(serve: impl Future<Output = T>, serving: Serving) -> T
     ended
 }
 
-/// The plugin asks rarely and must never wait for others.
+/// A plugin asks rarely and must never wait for others.
 const KMS_LIMITS: Limits = Limits {
     streams_per_connection: 64,
     concurrent_requests: 64,
@@ -70,15 +74,6 @@ const ADMIN_LIMITS: Limits = Limits {
     queue_wait: Duration::from_secs(1),
     request_timeout: Duration::from_secs(10),
     message_bytes: 64 * 1024,
-};
-
-/// A plaintext of 64 KiB, its context and the framing fit.
-const TLS_LIMITS: Limits = Limits {
-    streams_per_connection: 256,
-    concurrent_requests: 1024,
-    queue_wait: Duration::from_secs(1),
-    request_timeout: Duration::from_secs(30),
-    message_bytes: 128 * 1024,
 };
 
 /// Serves the plugin on a thread and a runtime of its own.
@@ -100,7 +95,11 @@ pub(crate) fn spawn_kms(
     let serve = async move {
         let incoming =
             socket::bind(&socket.path, options).map_err(|e| ListenError::Socket("kmsSocket", e))?;
-        let server = etcd_keys_server::EtcdKeysServer::new(EtcdKeysServer(service))
+        let etcd_keys = EtcdKeysServer {
+            service,
+            door: Door::Socket,
+        };
+        let server = etcd_keys_server::EtcdKeysServer::new(etcd_keys)
             .max_decoding_message_size(KMS_LIMITS.message_bytes);
         ready.met();
         KMS_LIMITS
@@ -146,33 +145,5 @@ pub(crate) fn spawn_admin(
         .add_service(server)
         .serve_with_incoming_shutdown(incoming, shutdown);
     handle.spawn("admin-socket", while_serving(serve, serving));
-    Ok(())
-}
-
-/// Serves native gRPC over TLS 1.3.
-pub(crate) async fn spawn_tls(
-    config: &Config,
-    handle: &Handle,
-    service: Arc<Service>,
-    serving: Serving,
-) -> Result<(), ListenError> {
-    let ready: Condition = handle.readiness.condition("tls");
-    let incoming = tls::listen(config.listen, handle, &service).await?;
-    let keys = keys_server::KeysServer::new(KeysServer(service.clone()));
-    let crypto = crypto_server::CryptoServer::new(CryptoServer(service.clone()));
-    let instance = InstanceServer {
-        service,
-        readiness: handle.readiness.clone(),
-    };
-    let serve = TLS_LIMITS
-        .server()
-        .layer(Observe::new(&handle.metrics, "tls"))
-        .layer(TLS_LIMITS.concurrency())
-        .add_service(keys.max_decoding_message_size(TLS_LIMITS.message_bytes))
-        .add_service(crypto.max_decoding_message_size(TLS_LIMITS.message_bytes))
-        .add_service(instance_server::InstanceServer::new(instance))
-        .serve_with_incoming_shutdown(incoming, handle.shutdown());
-    handle.spawn("tls", while_serving(serve, serving));
-    ready.met();
     Ok(())
 }

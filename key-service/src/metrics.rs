@@ -32,6 +32,7 @@ struct Gauges {
     locked_keys: IntGauge,
     locked_capacity: IntGauge,
     policy_errors: IntGauge,
+    nodes_revoked: IntGauge,
 }
 
 impl Gauges {
@@ -62,6 +63,10 @@ impl Gauges {
                 "policy_errors",
                 "Questions that no policy could answer, which were denied.",
             ),
+            nodes_revoked: gauge(
+                "nodes_revoked",
+                "Nodes whose identity is revoked until they are enrolled anew.",
+            ),
         }
     }
 
@@ -78,6 +83,8 @@ impl Gauges {
         self.locked_keys.set(clamp(memory.used as u64));
         self.locked_capacity.set(clamp(memory.capacity as u64));
         self.policy_errors.set(clamp(service.policy.errors()));
+        let revoked = service.registry.count_revoked_nodes();
+        self.nodes_revoked.set(clamp(revoked as u64));
     }
 }
 

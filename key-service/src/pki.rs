@@ -10,8 +10,9 @@ mod tests;
 
 use std::time::Duration;
 
-pub use issuer::{Issuer, Signed};
+pub use issuer::{Issuer, Signed, SignedForNode};
 pub use key::IntermediateKey;
+pub use request::NodeRequest;
 use strongroom_auth::InvalidCommonName;
 
 /// The longest time for which a certificate counts.

@@ -6,6 +6,7 @@
 mod change;
 mod codec;
 mod integrity;
+mod nodes;
 mod open;
 mod path;
 mod records;
@@ -18,7 +19,7 @@ pub use codec::DecodeError;
 pub use integrity::{IntegrityError, Position};
 pub use open::{OpenError, Peek, StoreLook, VerifiedStore, create, look};
 pub use records::{Instance, Intermediate, Ring, RingOwner, WrappedVersion};
-pub use state::{ReadError, StoredHead};
+pub use state::{ReadError, StoredHead, StoredNode};
 use strongroom_core::{
     Action, Generation, KeyId, Name, Permit, Resource, RingId, RingKind, RingRef, VersionId, action,
 };

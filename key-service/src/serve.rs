@@ -31,6 +31,7 @@ pub(crate) async fn start(config: Config, handle: Handle) -> Result<(), TaskFail
 
     let (serving, drained) = mpsc::channel(1);
     listeners::spawn_kms(&config, &handle, service.clone(), serving.clone())?;
+    listeners::spawn_plugins(&config, &handle, service.clone(), serving.clone())?;
     listeners::spawn_admin(&config, &handle, service.clone(), serving.clone())?;
     listeners::spawn_tls(&config, &handle, service.clone(), serving).await?;
     spawn_jobs(

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod crypto;
+mod enrolment;
 mod error;
 mod etcd;
 mod instance;
@@ -11,6 +12,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 pub use certificates::{CertificateRequest, IssuedCertificate};
 pub use crypto::{DecryptRequest, Decrypted, EncryptRequest, Encrypted, PLAINTEXT_MAX};
+pub use enrolment::{CredentialError, EnrolmentMetrics, IssuedNodeCertificate, NodeInvitation};
 pub use error::CallError;
 pub use etcd::{EtcdProbe, SEED_MAX, SeedRequest};
 pub use instance::InstanceView;
@@ -48,6 +50,10 @@ pub struct Service {
     pub issuer: Issuer,
     /// Name of this replica.
     pub replica: String,
+    /// Where plugins of other nodes connect; none when there is no such port.
+    pub plugin_endpoints: Option<Vec<String>>,
+    /// What is counted of nodes.
+    pub enrolment_metrics: EnrolmentMetrics,
     /// Common names that the configuration lists.
     pub certificate_names: Vec<String>,
     /// Fingerprint of the checkpoint-certifying key.
@@ -171,7 +177,9 @@ impl Service {
         error: &CallError,
     ) {
         let outcome = match error {
-            CallError::NotFound | CallError::Denied(_) => Outcome::Denied,
+            CallError::NotFound | CallError::Denied(_) | CallError::Credential(_) => {
+                Outcome::Denied
+            }
             _ => Outcome::Failed,
         };
         let recorded = self

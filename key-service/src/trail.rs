@@ -114,6 +114,18 @@ impl Trail {
         }
     }
 
+    /// Refuses when the share of the space that a change's record comes out of is used up.
+    ///
+    /// # Errors
+    /// `Full`.
+    pub fn check_room_for(&self, change: ActionKind) -> Result<(), TrailError> {
+        if has_reserve(change) {
+            self.check_reserve()
+        } else {
+            self.check_room()
+        }
+    }
+
     /// Refuses when not even the reserve has space.
     ///
     /// # Errors
@@ -224,6 +236,10 @@ impl Trail {
         } else {
             Kind::Change
         };
+        let kept = ActionKind::ALL
+            .iter()
+            .any(|action| action.as_str() == change.action && has_reserve(*action));
+        let share = if kept { Share::Reserve } else { Share::System };
         let mut draft = Draft::new(kind, change.time_ms, change.action);
         draft.request_id = change.request_id;
         draft.caller = change.caller;
@@ -235,7 +251,7 @@ impl Trail {
             epoch: epoch.get(),
             seq,
         });
-        self.append(draft, Share::System).await
+        self.append(draft, share).await
     }
 
     async fn append(&self, draft: Draft, share: Share) -> Result<(), TrailError> {
@@ -257,7 +273,9 @@ impl Trail {
     /// often enough would stop administration.
     fn share(&self, caller: &Caller, action: ActionKind) -> Share {
         match caller {
-            Caller::KmsSocket { .. } => Share::Reserve,
+            Caller::KmsSocket { .. } | Caller::KmsPlugin(_) => Share::Reserve,
+            // Whoever has a secret that was used has nothing of the installation yet.
+            Caller::Enrolment(_) => Share::Tenant,
             Caller::AdminSocket { .. } | Caller::System(_) => Share::System,
             Caller::Certificate(identity) => {
                 let uses_keys = matches!(action, ActionKind::Encrypt | ActionKind::Decrypt);
@@ -277,4 +295,14 @@ fn text(part: &dyn fmt::Display) -> String {
     // Nothing that a record names fails to be written, and a `String` takes everything.
     let _ = write!(text, "{part}");
     text
+}
+
+/// Whether a change is made for the API server's plugin: without its certificates another node's API server is cut off.
+fn has_reserve(change: ActionKind) -> bool {
+    matches!(
+        change,
+        ActionKind::RenewNodeCertificate
+            | ActionKind::ConfirmNodeCertificate
+            | ActionKind::RevokeNode
+    )
 }

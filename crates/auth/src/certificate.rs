@@ -2,10 +2,14 @@
 //!
 //! A TLS verifier takes a certificate without extended key usage for one of any usage. Here it has no identity.
 
+mod node;
+
 use strongroom_core::{CertificateIdentity, UnixMillis};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::common_name::{InvalidCommonName, check_common_name};
+
+pub use node::{node_credential, node_uri};
 
 /// Why a certificate is nobody's identity. The fault is with whoever issued it.
 #[derive(Debug, thiserror::Error)]
@@ -28,9 +32,15 @@ pub enum IdentityError {
     /// Its name could be taken for another one.
     #[error("the common name of the certificate is not acceptable")]
     Name(#[source] InvalidCommonName),
+    /// It names somebody by more than its common name, as certificates of nodes do.
+    #[error("the certificate has a subject alternative name, so it belongs to a node")]
+    OfNode,
+    /// It does not name a node of this instance.
+    #[error("the certificate does not belong to a node of this instance")]
+    NotOfNode,
 }
 
-/// Reads who the holder of a verified client certificate (DER) is.
+/// Reads who the person or application with a verified client certificate (DER) is. A node is neither.
 ///
 /// # Errors
 /// See `IdentityError`.
@@ -38,6 +48,10 @@ pub fn identity(leaf: &[u8]) -> Result<CertificateIdentity, IdentityError> {
     let certificate = parse(leaf)?;
     check_not_authority(&certificate)?;
     check_usage(&certificate)?;
+    let alternative = certificate.subject_alternative_name();
+    if alternative.map_err(|_| IdentityError::Malformed)?.is_some() {
+        return Err(IdentityError::OfNode);
+    }
     Ok(CertificateIdentity {
         name: common_name(&certificate)?.into(),
         serial: serial(&certificate).into(),

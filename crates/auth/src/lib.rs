@@ -6,7 +6,9 @@ mod common_name;
 mod policy;
 mod tls;
 
-pub use certificate::{IdentityError, identity, not_after};
+pub use certificate::{IdentityError, identity, node_credential, node_uri, not_after};
 pub use common_name::{InvalidCommonName, check_common_name};
 pub use policy::{BINDINGS_PER_RING_MAX, Binding, Policy, PolicyError, Role};
-pub use tls::{SERVER_NAME, TlsError, client_tls, provider, server_name, server_tls};
+pub use tls::{
+    SERVER_NAME, TlsError, client_tls, enrolling_server_tls, provider, server_name, server_tls,
+};

@@ -1,4 +1,4 @@
-//! The two TLS configurations of the product: TLS 1.3, aws-lc-rs, certificates on both sides, time from a `Clock`.
+//! The TLS configurations of the product: TLS 1.3, aws-lc-rs, certificates on both sides, time from a `Clock`.
 //!
 //! The server trusts the `client` intermediate itself and not the root above it, so that no certificate of the root's other
 //! intermediate can be a client. It keeps no sessions: a resumed one would outlive its certificate.
@@ -10,7 +10,8 @@ use rustls::{
     client::WebPkiServerVerifier,
     crypto::{CryptoProvider, aws_lc_rs},
     server::{
-        NoServerSessionStorage, ResolvesServerCert, VerifierBuilderError, WebPkiClientVerifier,
+        ClientCertVerifierBuilder, NoServerSessionStorage, ResolvesServerCert,
+        VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier,
     },
     time_provider::TimeProvider,
     version::TLS13,
@@ -62,10 +63,39 @@ pub fn server_tls(
     client_intermediate: &[u8],
     clock: Arc<dyn Clock>,
 ) -> Result<ServerConfig, TlsError> {
+    let verifier = clients(client_intermediate)?.build();
+    server(certificate, verifier.map_err(TlsError::Verifier)?, clock)
+}
+
+/// Makes the same server, which also takes clients without any certificate: those that are about to get their first.
+/// A certificate that is shown must be good.
+///
+/// # Errors
+/// See `TlsError`.
+pub fn enrolling_server_tls(
+    certificate: Arc<dyn ResolvesServerCert>,
+    client_intermediate: &[u8],
+    clock: Arc<dyn Clock>,
+) -> Result<ServerConfig, TlsError> {
+    let verifier = clients(client_intermediate)?
+        .allow_unauthenticated()
+        .build();
+    server(certificate, verifier.map_err(TlsError::Verifier)?, clock)
+}
+
+fn clients(client_intermediate: &[u8]) -> Result<ClientCertVerifierBuilder, TlsError> {
     let anchors = Arc::new(anchor(client_intermediate)?);
-    let verifier = WebPkiClientVerifier::builder_with_provider(anchors, provider())
-        .build()
-        .map_err(TlsError::Verifier)?;
+    Ok(WebPkiClientVerifier::builder_with_provider(
+        anchors,
+        provider(),
+    ))
+}
+
+fn server(
+    certificate: Arc<dyn ResolvesServerCert>,
+    verifier: Arc<dyn ClientCertVerifier>,
+    clock: Arc<dyn Clock>,
+) -> Result<ServerConfig, TlsError> {
     let mut config = ServerConfig::builder_with_details(provider(), Arc::new(ClockTime(clock)))
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Provider)?

@@ -7,8 +7,8 @@ use std::fmt::Write;
 use expect_test::expect_file;
 use strongroom_auth::{Binding, Policy, Role};
 use strongroom_core::{
-    ActionKind, Caller, CertificateIdentity, Decide, Decision, Job, KeyId, Question, Resource,
-    RingId, RingKind, RingRef,
+    ActionKind, Caller, CertificateIdentity, Decide, Decision, Job, KeyId, NodeCredential,
+    NodeIdentity, NodeRole, Question, Resource, RingId, RingKind, RingRef,
 };
 
 const SYSTEM: RingRef = RingRef {
@@ -24,7 +24,15 @@ const OTHER: RingRef = RingRef {
     kind: RingKind::Application,
 };
 
-fn callers() -> [(&'static str, Caller); 9] {
+fn callers() -> [(&'static str, Caller); 12] {
+    let identity = NodeIdentity {
+        role: NodeRole::KmsPlugin,
+        node: "cp-2".parse().expect("a node's name"),
+    };
+    let credential = NodeCredential {
+        identity: identity.clone(),
+        serial: "02".to_owned(),
+    };
     let certificate = |name: &str| {
         Caller::Certificate(CertificateIdentity {
             name: name.into(),
@@ -38,9 +46,12 @@ fn callers() -> [(&'static str, Caller); 9] {
         ("both", certificate("both")),
         ("stranger", certificate("stranger")),
         ("kms-socket", Caller::KmsSocket { uid: 64_201 }),
+        ("kms-plugin", Caller::KmsPlugin(credential)),
+        ("enrolment", Caller::Enrolment(identity)),
         ("admin-socket", Caller::AdminSocket { uid: 64_200 }),
         (Job::Initialize.as_str(), Caller::System(Job::Initialize)),
         (Job::Anchor.as_str(), Caller::System(Job::Anchor)),
+        (Job::Revoke.as_str(), Caller::System(Job::Revoke)),
     ]
 }
 

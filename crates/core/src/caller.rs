@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use crate::{NodeIdentity, NodeRole};
+
 /// A verified identity. Anonymous callers have none: they are refused before there is a `Caller`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Caller {
@@ -12,6 +14,10 @@ pub enum Caller {
         /// Its user id, as the kernel says it.
         uid: u32,
     },
+    /// The plugin of a node, with a certificate of that node.
+    KmsPlugin(NodeCredential),
+    /// The holder of a secret with which a node is enrolled; it can be used for that once.
+    Enrolment(NodeIdentity),
     /// A process with the service's own user id at the local socket through which administrators get certificates.
     AdminSocket {
         /// Its user id, as the kernel says it.
@@ -30,6 +36,15 @@ pub struct CertificateIdentity {
     pub serial: Arc<str>,
 }
 
+/// The subject of a node's certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NodeCredential {
+    /// Whose it is.
+    pub identity: NodeIdentity,
+    /// Serial number, lower-case hexadecimal.
+    pub serial: String,
+}
+
 /// Our own jobs that change state without a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Job {
@@ -37,11 +52,13 @@ pub enum Job {
     Initialize,
     /// Anchors audit checkpoints in the store.
     Anchor,
+    /// Ends identities of which there is a copy.
+    Revoke,
 }
 
 impl Job {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Initialize, Self::Anchor];
+    pub const ALL: [Self; 3] = [Self::Initialize, Self::Anchor, Self::Revoke];
 
     /// Its name in policies and records.
     #[must_use]
@@ -49,11 +66,13 @@ impl Job {
         match self {
             Self::Initialize => "initialize",
             Self::Anchor => "anchor",
+            Self::Revoke => "revoke",
         }
     }
 }
 
-/// The form in audit records: `certificate:NAME#SERIAL`, `kms-socket:UID`, `admin-socket:UID`, `system:JOB`.
+/// The form in audit records: `certificate:NAME#SERIAL`, `kms-socket:UID`, `kms-plugin:NODE#SERIAL`,
+/// `enrolment:ROLE/NODE`, `admin-socket:UID`, `system:JOB`.
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -61,6 +80,13 @@ impl fmt::Display for Caller {
                 write!(f, "certificate:{}#{}", identity.name, identity.serial)
             }
             Self::KmsSocket { uid } => write!(f, "kms-socket:{uid}"),
+            Self::KmsPlugin(NodeCredential { identity, serial }) => {
+                let NodeIdentity { role, node } = identity;
+                match role {
+                    NodeRole::KmsPlugin => write!(f, "kms-plugin:{node}#{serial}"),
+                }
+            }
+            Self::Enrolment(identity) => write!(f, "enrolment:{identity}"),
             Self::AdminSocket { uid } => write!(f, "admin-socket:{uid}"),
             Self::System(job) => write!(f, "system:{}", job.as_str()),
         }

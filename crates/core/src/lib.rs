@@ -12,7 +12,7 @@ mod node;
 mod policy;
 mod secret;
 
-pub use caller::{Caller, CertificateIdentity, Job};
+pub use caller::{Caller, CertificateIdentity, Job, NodeCredential};
 pub use clock::{Clock, UnixMillis};
 pub use context::{ContextError, EncryptionContext};
 pub use id::{

@@ -79,6 +79,16 @@ actions! {
     IssueCertificate,
     /// Writes a checkpoint of the audit log into the store.
     AnchorCheckpoint,
+    /// Makes a secret with which a node can be enrolled once.
+    InviteNode,
+    /// Uses that secret up for the first certificate.
+    EnrolNode,
+    /// Gets the next certificate of one's own identity.
+    RenewNodeCertificate,
+    /// Makes the next certificate the newest by its first use.
+    ConfirmNodeCertificate,
+    /// Ends an identity of which there is a copy.
+    RevokeNode,
 }
 
 impl fmt::Display for ActionKind {

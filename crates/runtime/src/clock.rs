@@ -5,6 +5,8 @@ use std::time::Duration;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use strongroom_core::{Clock, UnixMillis};
 
+use crate::fault;
+
 /// The clock of the machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
@@ -17,12 +19,13 @@ impl Clock for SystemClock {
                 .saturating_mul(1000)
                 .saturating_add(tv_nsec / 1_000_000),
         )
+        .plus(fault::skipped())
     }
 
     fn elapsed(&self) -> Duration {
         let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Boottime);
         // Both are never negative for this clock: the kernel counts it up from zero.
-        Duration::new(tv_sec.unsigned_abs(), u32::try_from(tv_nsec).unwrap_or(0))
+        Duration::new(tv_sec.unsigned_abs(), u32::try_from(tv_nsec).unwrap_or(0)) + fault::skipped()
     }
 }
 

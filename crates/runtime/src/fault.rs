@@ -3,6 +3,9 @@
 //! They exist only with the feature `fault-points`; without it [`point!`] compiles to nothing, so a release has no
 //! such switch. `FAILPOINTS="plugin.state.before-rename=kill"` is read at start; actions are those of the crate
 //! `fail` (`sleep(ms)`, `3*off->kill`, …) and `kill`, which is SIGKILL to oneself, and `error`.
+//!
+//! A test also turns the clocks of such a build: `STRONGROOM_SKIPPED` names a file with the seconds that shall have passed
+//! beside the true ones, which may change at any time.
 
 /// Marks a place: `point!("name")`, or `point!("name", Err(error))`, which returns the value when told `error`.
 #[cfg(feature = "fault-points")]
@@ -71,6 +74,25 @@ pub(crate) fn install() {
 /// Without the feature there is nothing to read.
 #[cfg(not(feature = "fault-points"))]
 pub(crate) fn install() {}
+
+/// The time that a test lets pass beside the true one, on the wall clock and on the boot clock.
+#[cfg(feature = "fault-points")]
+pub(crate) fn skipped() -> std::time::Duration {
+    use std::{path::PathBuf, sync::LazyLock, time::Duration};
+    static FILE: LazyLock<Option<PathBuf>> =
+        LazyLock::new(|| std::env::var_os("STRONGROOM_SKIPPED").map(PathBuf::from));
+    let Some(file) = FILE.as_ref() else {
+        return Duration::ZERO;
+    };
+    let text = std::fs::read_to_string(file).expect("the file of STRONGROOM_SKIPPED can be read");
+    Duration::from_secs(text.trim().parse().expect("it holds seconds"))
+}
+
+/// A release has the machine's clocks alone.
+#[cfg(not(feature = "fault-points"))]
+pub(crate) const fn skipped() -> std::time::Duration {
+    std::time::Duration::ZERO
+}
 
 /// `kill` and `error` are ours; to the crate they are values to return.
 #[cfg(feature = "fault-points")]

@@ -1,4 +1,4 @@
-//! `strongroom.kms.v1.EtcdKeys`, on the plugin's socket.
+//! `strongroom.kms.v1.EtcdKeys`, on the plugin's socket and on the port for plugins of other nodes.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,13 +9,41 @@ use tonic::{Request, Response, Status};
 use zeroize::Zeroizing;
 
 use super::{
-    identity::{by_kms_socket, is_plain},
+    identity::{by_kms_socket, is_plain, node_of, origin},
     parse::field,
 };
 use crate::service::{CallContext, CallError, SeedRequest, Service};
 
-/// Serves the key of etcd to the plugin.
-pub(crate) struct EtcdKeysServer(pub Arc<Service>);
+/// Through which door plugins come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Door {
+    /// The socket on this machine; the kernel says who they are.
+    Socket,
+    /// The TLS port; their certificates say who they are, and the registry what those are worth.
+    Tls,
+}
+
+/// Serves the key of etcd to plugins.
+pub(crate) struct EtcdKeysServer {
+    /// What does it.
+    pub service: Arc<Service>,
+    /// Where they come from.
+    pub door: Door,
+}
+
+impl EtcdKeysServer {
+    /// Asked anew for each call: an identity that was revoked is refused on connections that are open, too.
+    async fn context<T>(&self, request: &Request<T>) -> Result<CallContext, Status> {
+        match self.door {
+            Door::Socket => by_kms_socket(request),
+            Door::Tls => self
+                .service
+                .admit_node(node_of(request)?, origin(request))
+                .await
+                .map_err(CallError::into_status),
+        }
+    }
+}
 
 fn pinned(text: &str) -> Result<Option<InstanceId>, Status> {
     if text.is_empty() {
@@ -47,10 +75,10 @@ impl wire::etcd_keys_server::EtcdKeys for EtcdKeysServer {
         &self,
         request: Request<wire::ProbeRequest>,
     ) -> Result<Response<wire::ProbeResponse>, Status> {
-        let context = by_kms_socket(&request)?;
+        let context = self.context(&request).await?;
         let instance = pinned(&request.get_ref().instance_id)?;
         let probe = self
-            .0
+            .service
             .probe_etcd_key(&context, instance)
             .await
             .map_err(CallError::into_status)?;
@@ -67,7 +95,7 @@ impl wire::etcd_keys_server::EtcdKeys for EtcdKeysServer {
         &self,
         request: Request<wire::EncryptRequest>,
     ) -> Result<Response<wire::EncryptResponse>, Status> {
-        let context = by_kms_socket(&request)?;
+        let context = self.context(&request).await?;
         let request = request.into_inner();
         let context = with_request_id(context, &request.request_id);
         let plaintext = Zeroizing::new(request.plaintext);
@@ -79,7 +107,7 @@ impl wire::etcd_keys_server::EtcdKeys for EtcdKeysServer {
             annotations: &annotations,
         };
         let ciphertext = self
-            .0
+            .service
             .encrypt_seed(&context, seed)
             .await
             .map_err(CallError::into_status)?;
@@ -94,7 +122,7 @@ impl wire::etcd_keys_server::EtcdKeys for EtcdKeysServer {
         &self,
         request: Request<wire::DecryptRequest>,
     ) -> Result<Response<wire::DecryptResponse>, Status> {
-        let context = by_kms_socket(&request)?;
+        let context = self.context(&request).await?;
         let request = request.into_inner();
         let context = with_request_id(context, &request.request_id);
         let annotations: BTreeMap<_, _> = request.annotations.into_iter().collect();
@@ -105,7 +133,7 @@ impl wire::etcd_keys_server::EtcdKeys for EtcdKeysServer {
             annotations: &annotations,
         };
         let opened = self
-            .0
+            .service
             .decrypt_seed(&context, seed)
             .await
             .map_err(CallError::into_status)?;

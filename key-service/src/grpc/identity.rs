@@ -1,29 +1,111 @@
 //! Who is at the other end of a connection: from the verified certificate, or from the kernel for a socket.
 
-use strongroom_core::{Caller, CertificateIdentity};
+use std::{fmt, sync::Arc, time::Duration};
+
+use strongroom_core::{Caller, CertificateIdentity, Clock, NodeCredential, UnixMillis};
 use strongroom_runtime::socket::Peer;
 use tonic::{Request, Status};
 
-use crate::{service::CallContext, trail::Origin};
+use crate::{
+    service::{CallContext, CallError, CredentialError},
+    trail::Origin,
+};
 
 /// The metadata in which a caller may give a request id, and in which answers carry it.
 const REQUEST_ID: &str = "x-request-id";
 /// Longest request id that is taken over.
 const REQUEST_ID_MAX: usize = 128;
 
+/// Until when a connection may be used: a handshake looks at a certificate once, a connection can last longer.
+#[derive(Clone)]
+pub(crate) struct Until {
+    clock: Arc<dyn Clock>,
+    end: End,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    NotAfter(UnixMillis),
+    Elapsed(Duration),
+}
+
+impl Until {
+    /// Up to the end of a certificate.
+    pub(crate) fn not_after(clock: Arc<dyn Clock>, not_after: UnixMillis) -> Self {
+        let end = End::NotAfter(not_after);
+        Self { clock, end }
+    }
+
+    /// For so long from now, whatever becomes of the wall clock.
+    pub(crate) fn elapsed(clock: Arc<dyn Clock>, lifetime: Duration) -> Self {
+        let end = End::Elapsed(clock.elapsed() + lifetime);
+        Self { clock, end }
+    }
+
+    /// Whether that moment has passed.
+    pub(crate) fn has_passed(&self) -> bool {
+        match self.end {
+            End::NotAfter(end) => self.clock.now() > end,
+            End::Elapsed(end) => self.clock.elapsed() > end,
+        }
+    }
+
+    fn check(&self) -> Result<(), Status> {
+        if self.has_passed() {
+            Err(CallError::Credential(CredentialError::Expired).into_status())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl fmt::Debug for Until {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.end.fmt(f)
+    }
+}
+
 /// The identity of a TLS connection, as its handshake verified it.
 #[derive(Clone, Debug)]
-pub(crate) struct TlsIdentity(pub CertificateIdentity);
+pub(crate) struct TlsIdentity {
+    /// Who.
+    pub identity: CertificateIdentity,
+    /// For how long.
+    pub until: Until,
+}
+
+/// Who is at the other end of the port for plugins.
+#[derive(Clone, Debug)]
+pub(crate) struct PluginPeer {
+    /// The node of the certificate; none for somebody who is about to get his first.
+    pub credential: Option<NodeCredential>,
+    /// For how long.
+    pub until: Until,
+}
+
+/// The node that a call over the port for plugins comes from. What its certificate is worth is another question.
+pub(super) fn node_of<T>(request: &Request<T>) -> Result<NodeCredential, Status> {
+    let none = || CallError::Credential(CredentialError::NoCertificate).into_status();
+    let PluginPeer { credential, until } = request
+        .extensions()
+        .get::<PluginPeer>()
+        .cloned()
+        .ok_or_else(none)?;
+    let credential = credential.ok_or_else(none)?;
+    until.check()?;
+    Ok(credential)
+}
 
 /// The context of a call over TLS.
 pub(super) fn by_certificate<T>(request: &Request<T>) -> Result<CallContext, Status> {
-    let TlsIdentity(identity) = request
+    let TlsIdentity { identity, until } = request
         .extensions()
         .get::<TlsIdentity>()
         .cloned()
         .ok_or_else(|| {
             Status::unauthenticated("a client certificate of this instance is required")
         })?;
+    until.check()?;
     Ok(CallContext {
         caller: Caller::Certificate(identity),
         origin: origin(request),
@@ -57,7 +139,7 @@ fn peer_uid<T>(request: &Request<T>) -> Result<u32, Status> {
 }
 
 /// A request id that the caller gave, if it is short and plain, or a new one.
-fn origin<T>(request: &Request<T>) -> Origin {
+pub(super) fn origin<T>(request: &Request<T>) -> Origin {
     let given = request
         .metadata()
         .get(REQUEST_ID)

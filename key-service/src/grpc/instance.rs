@@ -8,7 +8,7 @@ use strongroom_hsm::TokenDescription;
 use strongroom_runtime::Readiness;
 use tonic::{Request, Response, Status};
 
-use super::{identity::by_certificate, parse::timestamp};
+use super::{identity::by_certificate, nodes, parse::timestamp};
 use crate::service::{CallError, InstanceView, Service};
 
 /// Serves the description of the installation over TLS.
@@ -31,13 +31,24 @@ impl wire::instance_server::Instance for InstanceServer {
             .describe_instance(&context)
             .await
             .map_err(CallError::into_status)?;
-        Ok(Response::new(answer(view, &self.readiness)))
+        let now = self.service.clock.now();
+        Ok(Response::new(answer(view, &self.readiness, now)))
     }
 }
 
-fn answer(view: InstanceView, readiness: &Readiness) -> wire::DescribeInstanceResponse {
+fn answer(
+    view: InstanceView,
+    readiness: &Readiness,
+    now: UnixMillis,
+) -> wire::DescribeInstanceResponse {
     let (checkpoint, anchored_at) = view.anchor.unzip();
-    let conditions = conditions(view.token.as_ref(), anchored_at, readiness);
+    let nodes: Vec<_> = view
+        .nodes
+        .iter()
+        .map(|stored| nodes::view(stored, now))
+        .collect();
+    let mut conditions = conditions(view.token.as_ref(), anchored_at, readiness);
+    conditions.push(trusted(&nodes));
     wire::DescribeInstanceResponse {
         instance_id: view.id.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -54,7 +65,29 @@ fn answer(view: InstanceView, readiness: &Readiness) -> wire::DescribeInstanceRe
         system_ring_id: view.system_ring.to_string(),
         etcd_key_id: view.etcd_key.to_string(),
         conditions,
+        nodes,
     }
+}
+
+/// An identity that was revoked is an alarm until its node is enrolled anew.
+fn trusted(nodes: &[wire::NodeIdentity]) -> wire::Condition {
+    let revoked: Vec<_> = nodes
+        .iter()
+        .filter(|node| node.state() == wire::NodeState::Revoked)
+        .map(|node| format!("{} of {} ({})", node.role, node.node, node.revocation_cause))
+        .collect();
+    condition(
+        "NodesTrusted",
+        revoked.is_empty(),
+        "NoneRevoked",
+        "Revoked",
+        || {
+            format!(
+                "there is a copy of a key: {}; find out whose, then `kubectl strongroom enrol node`",
+                revoked.join(", ")
+            )
+        },
+    )
 }
 
 fn token(token: TokenDescription) -> wire::Token {

@@ -1,32 +1,30 @@
-//! TLS 1.3 with client certificates: bounded handshakes, and the verified identity on each connection.
+//! TLS 1.3: bounded handshakes, a certificate of our own that is renewed, and who is at the other end.
 
 use std::{
     io,
-    pin::Pin,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, PoisonError, RwLock},
-    task::{Context, Poll},
     time::Duration,
 };
 
 use rustls::{
+    ServerConfig,
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use strongroom_auth::{identity, server_tls};
-use strongroom_core::CertificateIdentity;
-use strongroom_runtime::{Chain, Handle};
+use rustls_pki_types::CertificateDer;
+use strongroom_core::UnixMillis;
+use strongroom_runtime::Chain;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
     task::JoinSet,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::Connected;
 
-use super::ListenError;
-use crate::{grpc::TlsIdentity, service::Service};
+use super::{ListenError, connection::Connection, sources::Place};
+use crate::{grpc::Until, pki::PkiError};
 
 /// A handshake costs 0.7 ms of a core; so many run at a time.
 const HANDSHAKES_MAX: usize = 32;
@@ -36,26 +34,54 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKLOG: usize = 64;
 /// The server's certificate counts for a day and is replaced three times in it.
 const RENEW_INTERVAL: Duration = Duration::from_secs(8 * 3600);
+/// How often the clock is looked at: a machine may have slept, and its clock been set.
+const RENEW_LOOK: Duration = Duration::from_secs(2);
 /// How soon a renewal that failed is tried again.
 const RENEW_RETRY: Duration = Duration::from_secs(60);
 
-/// Binds the address and returns the stream of verified connections.
-pub(super) async fn listen(
-    address: std::net::SocketAddr,
-    handle: &Handle,
-    service: &Arc<Service>,
-) -> Result<ReceiverStream<Result<Connection, io::Error>>, ListenError> {
-    let leaf = service
-        .issuer
-        .server_leaf(service.clock.now())
+/// What differs between the TLS ports.
+pub(super) trait Port: Send + Sync + 'static {
+    /// What calls learn about their connection.
+    type Peer: Clone + Send + Sync + Unpin + 'static;
+
+    /// The time.
+    fn now(&self) -> UnixMillis;
+
+    /// A certificate for the server.
+    fn leaf(&self) -> Result<Arc<CertifiedKey>, PkiError>;
+
+    /// Whom the handshake lets in.
+    fn tls(&self, leaf: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, ListenError>;
+
+    /// Lets a source begin a handshake, or not.
+    fn admit(&self, source: IpAddr) -> Option<Place>;
+
+    /// Who is at the other end, and for how long; none for somebody who has no business here.
+    fn identify(&self, certificate: Option<&CertificateDer<'_>>) -> Option<(Self::Peer, Until)>;
+}
+
+/// Connections that were let in.
+pub(super) type Incoming<P> = ReceiverStream<Result<Connection<P>, io::Error>>;
+
+/// A bound port, before anybody is accepted.
+pub(super) struct Listener<P: Port> {
+    port: Arc<P>,
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    leaf: Arc<Leaf>,
+    sender: mpsc::Sender<Result<Connection<P::Peer>, io::Error>>,
+}
+
+/// Binds an address.
+pub(super) async fn bind<P: Port>(
+    address: SocketAddr,
+    port: P,
+) -> Result<(Listener<P>, Incoming<P::Peer>), ListenError> {
+    let leaf = port
+        .leaf()
         .map_err(|error| ListenError::Tls(error.into()))?;
-    let resolver = Arc::new(Leaf(RwLock::new(leaf)));
-    let config = server_tls(
-        resolver.clone(),
-        service.issuer.client_anchor(),
-        service.clock.clone(),
-    )
-    .map_err(|error| ListenError::Tls(error.into()))?;
+    let leaf = Arc::new(Leaf(RwLock::new(leaf)));
+    let config = port.tls(leaf.clone())?;
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| ListenError::Address(address, error))?;
@@ -63,16 +89,14 @@ pub(super) async fn listen(
         tracing::info!(%address, "serving TLS");
     }
     let (sender, receiver) = mpsc::channel(BACKLOG);
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    handle.spawn(
-        "tls-accept",
-        accept(listener, acceptor, sender, handle.shutdown()),
-    );
-    handle.spawn(
-        "tls-renew",
-        renew(service.clone(), resolver, handle.shutdown()),
-    );
-    Ok(ReceiverStream::new(receiver))
+    let listener = Listener {
+        port: Arc::new(port),
+        listener,
+        acceptor: TlsAcceptor::from(Arc::new(config)),
+        leaf,
+        sender,
+    };
+    Ok((listener, ReceiverStream::new(receiver)))
 }
 
 /// The leaf in force; connections that are open keep theirs.
@@ -90,127 +114,88 @@ impl ResolvesServerCert for Leaf {
     }
 }
 
-async fn renew(
-    service: Arc<Service>,
-    leaf: Arc<Leaf>,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), std::convert::Infallible> {
-    tokio::pin!(shutdown);
-    let mut wait = RENEW_INTERVAL;
-    loop {
+impl<P: Port> Listener<P> {
+    /// Accepts connections and renews the server's certificate until the shutdown resolves.
+    pub(super) async fn run(self, shutdown: impl Future<Output = ()>) {
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = &mut shutdown => return Ok(()),
+            () = self.accept() => {}
+            () = self.renew() => {}
+            () = shutdown => {}
         }
-        wait = match service.issuer.server_leaf(service.clock.now()) {
-            Ok(next) => {
-                *leaf.0.write().unwrap_or_else(PoisonError::into_inner) = next;
-                RENEW_INTERVAL
-            }
-            Err(error) => {
-                tracing::error!(error = %Chain(&error), "the server's certificate was not renewed");
-                RENEW_RETRY
-            }
-        };
     }
-}
 
-async fn accept(
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-    sender: mpsc::Sender<Result<Connection, io::Error>>,
-    shutdown: impl Future<Output = ()>,
-) -> io::Result<()> {
-    tokio::pin!(shutdown);
-    let slots = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-    let mut handshakes = JoinSet::new();
-    loop {
-        let slot = slots
-            .clone()
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+    async fn renew(&self) {
+        let mut made = self.port.now();
+        loop {
+            tokio::time::sleep(RENEW_LOOK).await;
+            let now = self.port.now();
+            // A clock that was set back may be before the certificate's first moment.
+            if now >= made && now.since(made) < RENEW_INTERVAL {
+                continue;
+            }
+            match self.port.leaf() {
+                Ok(next) => {
+                    *self.leaf.0.write().unwrap_or_else(PoisonError::into_inner) = next;
+                    made = now;
+                }
+                Err(error) => {
+                    tracing::error!(error = %Chain(&error), "the server's certificate was not renewed");
+                    tokio::time::sleep(RENEW_RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn accept(&self) {
+        let slots = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let mut handshakes = JoinSet::new();
+        loop {
+            let slot = slots
+                .clone()
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
+            let (stream, source) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, or a connection that was gone at once: neither ends the listener.
                     tracing::warn!(%error, "a connection was not accepted");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
-            },
-            () = &mut shutdown => return Ok(()),
-        };
-        let (acceptor, sender) = (acceptor.clone(), sender.clone());
-        handshakes.spawn(async move {
-            let greeted = tokio::time::timeout(HANDSHAKE_TIMEOUT, greet(&acceptor, stream)).await;
-            drop(slot);
-            if let Ok(Some(connection)) = greeted {
-                // An error means that the server has ended.
-                let _ = sender.send(Ok(connection)).await;
-            }
-        });
-        while handshakes.try_join_next().is_some() {}
+            };
+            let Some(place) = self.port.admit(source.ip()) else {
+                continue;
+            };
+            let (acceptor, port) = (self.acceptor.clone(), self.port.clone());
+            let sender = self.sender.clone();
+            handshakes.spawn(async move {
+                let greeting = greet(&*port, &acceptor, stream, place);
+                let greeted = tokio::time::timeout(HANDSHAKE_TIMEOUT, greeting).await;
+                drop(slot);
+                if let Ok(Some(connection)) = greeted {
+                    // An error means that the server has ended.
+                    let _ = sender.send(Ok(connection)).await;
+                }
+            });
+            while handshakes.try_join_next().is_some() {}
+        }
     }
 }
 
-async fn greet(acceptor: &TlsAcceptor, stream: TcpStream) -> Option<Connection> {
+async fn greet<P: Port>(
+    port: &P,
+    acceptor: &TlsAcceptor,
+    stream: TcpStream,
+    place: Place,
+) -> Option<Connection<P::Peer>> {
     stream.set_nodelay(true).ok()?;
     let stream = acceptor
         .accept(stream)
         .await
         .inspect_err(|error| tracing::debug!(%error, "handshake failed"))
         .ok()?;
-    let leaf = stream.get_ref().1.peer_certificates()?.first()?.clone();
-    let identity = identity(&leaf)
-        .inspect_err(|error| tracing::debug!(%error, "client certificate refused"))
-        .ok()?;
-    Some(Connection {
-        stream: Box::new(stream),
-        identity,
-    })
-}
-
-/// A connection whose client certificate was verified.
-#[derive(Debug)]
-pub(super) struct Connection {
-    stream: Box<TlsStream<TcpStream>>,
-    identity: CertificateIdentity,
-}
-
-impl Connected for Connection {
-    type ConnectInfo = TlsIdentity;
-
-    fn connect_info(&self) -> TlsIdentity {
-        TlsIdentity(self.identity.clone())
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
+    let certificates = stream.get_ref().1.peer_certificates();
+    let (peer, until) = port.identify(certificates.and_then(<[_]>::first))?;
+    Some(Connection::new(stream, peer, until, place))
 }

@@ -9,11 +9,15 @@ use rcgen::{
 };
 use rustls::{crypto::aws_lc_rs::sign::any_ecdsa_type, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use strongroom_auth::{SERVER_NAME, check_common_name, not_after};
-use strongroom_core::{SecretBytes, UnixMillis};
+use strongroom_auth::{SERVER_NAME, check_common_name, node_uri, not_after};
+use strongroom_core::{InstanceId, NodeCertificate, NodeIdentity, SecretBytes, UnixMillis};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{LIFETIME_MAX, PkiError, Source, key::Signer, request};
+use super::{
+    LIFETIME_MAX, PkiError, Source,
+    key::Signer,
+    request::{self, NodeRequest},
+};
 
 /// How far a client's clock may be behind ours when it first sees a new server certificate.
 const CLOCK_SKEW: Duration = Duration::from_secs(3600);
@@ -33,6 +37,15 @@ pub struct Signed {
     pub chain_pem: String,
     /// Its serial number, 32 lower-case hexadecimal digits.
     pub serial: String,
+}
+
+/// A certificate for a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedForNode {
+    /// The certificate and its intermediate, PEM.
+    pub chain_pem: String,
+    /// What its identity has to know of it.
+    pub certificate: NodeCertificate,
 }
 
 impl Issuer {
@@ -91,6 +104,53 @@ impl Issuer {
             .issue(params, (now, now.plus(lifetime)), &public_key)?;
         let chain_pem = pem(certificate.der()) + &pem(&self.client.certificate);
         Ok(Signed { chain_pem, serial })
+    }
+
+    /// Issues a client certificate for a node's identity and the key of a request (PKCS#10, PEM). It counts for a day.
+    ///
+    /// # Errors
+    /// See `PkiError`.
+    pub fn sign_node_request(
+        &self,
+        request: &NodeRequest,
+        instance: InstanceId,
+        identity: &NodeIdentity,
+        now: UnixMillis,
+    ) -> Result<SignedForNode, PkiError> {
+        let mut params = leaf(identity.role.as_str(), ExtendedKeyUsagePurpose::ClientAuth);
+        let uri = Ia5String::try_from(node_uri(instance, identity)).map_err(PkiError::Sign)?;
+        params.subject_alt_names = vec![SanType::URI(uri)];
+        let serial = set_serial(&mut params);
+        // A certificate knows no milliseconds.
+        let start = UnixMillis::new(now.as_i64().div_euclid(1000) * 1000);
+        let end = start.plus(LIFETIME_MAX);
+        let issued = self.client.issue(params, (start, end), &request.key)?;
+        Ok(SignedForNode {
+            chain_pem: pem(issued.der()) + &pem(&self.client.certificate),
+            certificate: NodeCertificate {
+                serial,
+                key: request.digest,
+                not_before: start,
+                not_after: end,
+            },
+        })
+    }
+
+    /// SHA-256 of the root certificate in DER: what a node is told to trust.
+    #[must_use]
+    pub fn root_digest(&self) -> [u8; 32] {
+        request::sha256(&self.root)
+    }
+
+    /// Issues a certificate as `server_leaf` does, and puts the root behind it, for clients that know only its digest.
+    ///
+    /// # Errors
+    /// See `PkiError`.
+    pub fn server_leaf_with_root(&self, now: UnixMillis) -> Result<Arc<CertifiedKey>, PkiError> {
+        let leaf = self.server_leaf(now)?;
+        let mut chain = leaf.cert.clone();
+        chain.push(self.root.clone());
+        Ok(Arc::new(CertifiedKey::new(chain, leaf.key.clone())))
     }
 
     /// Issues a certificate for the server itself, with a new key. It counts for a day of which an hour has passed.

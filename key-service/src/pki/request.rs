@@ -16,6 +16,35 @@ use super::PkiError;
 /// More than a request with the largest key and many extensions.
 pub(super) const LEN_MAX: usize = 16 * 1024;
 
+/// A checked request of a node, with the digest by which its key is known again.
+pub struct NodeRequest {
+    pub(super) key: SubjectPublicKeyInfo,
+    pub(super) digest: [u8; 32],
+}
+
+impl NodeRequest {
+    /// Checks a request (PKCS#10, PEM).
+    ///
+    /// # Errors
+    /// See `PkiError`.
+    pub fn parse(pem: &str) -> Result<Self, PkiError> {
+        let key = public_key(pem)?;
+        let digest = sha256(&key.subject_public_key_info());
+        Ok(Self { key, digest })
+    }
+
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    #[must_use]
+    pub const fn key_digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+}
+
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
 /// Checks a request and returns its key.
 pub(super) fn public_key(pem: &str) -> Result<SubjectPublicKeyInfo, PkiError> {
     if pem.len() > LEN_MAX {

@@ -12,8 +12,8 @@ use rcgen::{
 };
 use rustls::{ClientConnection, ServerConnection, sign::SingleCertAndKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use strongroom_auth::{client_tls, identity, not_after, server_name, server_tls};
-use strongroom_core::{Clock, UnixMillis};
+use strongroom_auth::{client_tls, identity, node_credential, not_after, server_name, server_tls};
+use strongroom_core::{Clock, InstanceId, NodeIdentity, NodeRole, UnixMillis};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::*;
@@ -184,6 +184,57 @@ fn certificate_has_the_name_and_serial_that_are_recorded() {
     );
     assert_eq!(first.serial.len(), 32);
     assert_ne!(first.serial, second.serial);
+}
+
+fn plugin_of(node: &str) -> NodeIdentity {
+    NodeIdentity {
+        role: NodeRole::KmsPlugin,
+        node: node.parse().unwrap(),
+    }
+}
+
+const INSTANCE: InstanceId = InstanceId::from_bytes([1; 16]);
+
+#[test]
+fn certificate_of_a_node_names_instance_role_and_node_for_a_day() {
+    let issuer = Instance::new().issuer();
+    let key = KeyPair::generate().unwrap();
+    let asked = NodeRequest::parse(&request(&key)).unwrap();
+    let identity_of = plugin_of("cp-2.example");
+    let odd = UnixMillis::new(NOW.as_i64() + 999);
+    let signed = issuer
+        .sign_node_request(&asked, INSTANCE, &identity_of, odd)
+        .unwrap();
+    let leaf = CertificateDer::from_pem_slice(signed.chain_pem.as_bytes()).unwrap();
+    let read = node_credential(&leaf, INSTANCE).unwrap();
+    assert_eq!(read.identity, identity_of);
+    assert_eq!(read.serial, signed.certificate.serial);
+    assert_eq!(signed.certificate.not_before, NOW);
+    assert_eq!(signed.certificate.not_after, NOW.plus(LIFETIME_MAX));
+    assert_eq!(not_after(&leaf).unwrap(), signed.certificate.not_after);
+    assert_eq!(&signed.certificate.key, asked.key_digest());
+    assert!(identity(&leaf).is_err(), "it is nobody on the native port");
+    let other = InstanceId::from_bytes([2; 16]);
+    assert!(node_credential(&leaf, other).is_err());
+}
+
+#[test]
+fn one_key_has_one_digest_whatever_the_request_says() {
+    let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let digest = |key| *NodeRequest::parse(&request(key)).unwrap().key_digest();
+    assert_eq!(digest(&key), digest(&key));
+    assert_ne!(digest(&key), digest(&other));
+}
+
+#[test]
+fn root_follows_the_server_where_only_its_digest_is_known() {
+    let instance = Instance::new();
+    let issuer = instance.issuer();
+    let leaf = issuer.server_leaf_with_root(NOW).unwrap();
+    assert_eq!(leaf.cert.len(), 3);
+    assert_eq!(leaf.cert[2].to_vec(), instance.root);
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &instance.root);
+    assert_eq!(issuer.root_digest(), digest.as_ref());
 }
 
 #[test]

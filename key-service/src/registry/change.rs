@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, sync::PoisonError};
 
 use prost::Message;
 use strongroom_api::strongroom::storage::v1 as wire;
-use strongroom_core::{Action, KeyHead, KeyId, Permit, UnixMillis, VersionId, action};
+use strongroom_core::{
+    Action, KeyHead, KeyId, NodeIdentity, NodeRecord, Permit, UnixMillis, VersionId, action,
+};
 use strongroom_hsm::SignedKekRecord;
 use strongroom_runtime::fault;
 use strongroom_store::{Key, Outcome, StoreError, Transaction};
@@ -12,7 +14,7 @@ use strongroom_store::{Key, Outcome, StoreError, Transaction};
 use super::{
     Registry, Writer, codec,
     integrity::{Advance, Position, Write},
-    path,
+    nodes, path,
     records::{Instance, Ring, WrappedVersion},
 };
 use crate::trail::{Origin, TrailError};
@@ -20,8 +22,8 @@ use crate::trail::{Origin, TrailError};
 /// Why a change was not made or not answered.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
-    /// The head was changed since the caller read it. Nothing was written.
-    #[error("the key was changed in the meantime; read it again")]
+    /// The head or the record was changed since the caller read it. Nothing was written.
+    #[error("it was changed in the meantime; read it again")]
     Stale,
     /// The name is taken. Nothing was written.
     #[error("the name {0} is taken in this place")]
@@ -48,6 +50,7 @@ pub struct Change {
     puts: BTreeMap<String, Vec<u8>>,
     deletes: Vec<String>,
     expected_head: Option<(KeyHead, u64)>,
+    expected_node: Option<(NodeIdentity, Option<u64>)>,
     new_name: Option<(strongroom_core::RingId, strongroom_core::Name)>,
     new_ring_name: Option<strongroom_core::Name>,
 }
@@ -99,6 +102,13 @@ impl Change {
         )
     }
 
+    /// Another record for a node's identity; refused when the stored one is not, or no longer, that of `seq`.
+    #[must_use]
+    pub fn node(mut self, record: &NodeRecord, seq: Option<u64>) -> Self {
+        self.expected_node = Some((record.identity.clone(), seq));
+        self.put(path::node(&record.identity), &nodes::encode(record))
+    }
+
     pub(crate) fn puts(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.puts
             .iter()
@@ -125,7 +135,9 @@ impl Registry {
         detail: BTreeMap<String, String>,
     ) -> Result<Committed, ChangeError> {
         // Looked at before anything is written: a change that cannot be recorded is not made.
-        self.trail.check_room().map_err(ChangeError::NoRoom)?;
+        self.trail
+            .check_room_for(A::KIND)
+            .map_err(ChangeError::NoRoom)?;
         let mut writer = self.writer.lock().await;
         self.check(&change)?;
         let draft = wire::ControlChange {
@@ -185,6 +197,11 @@ impl Registry {
             if stored != Some(*seq) {
                 return Err(ChangeError::Stale);
             }
+        }
+        if let Some((identity, seq)) = &change.expected_node
+            && state.nodes.get(identity).map(|stored| stored.seq) != *seq
+        {
+            return Err(ChangeError::Stale);
         }
         if let Some(name) = &change.new_name
             && state.names.contains_key(name)

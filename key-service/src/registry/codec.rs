@@ -13,15 +13,15 @@ use super::records::{Instance, Intermediate, Ring, RingOwner, WrappedVersion};
 /// A record that cannot be read. Its MAC held, so a newer version of the program wrote it.
 #[derive(Debug, thiserror::Error)]
 #[error("field {0} is missing, out of range or unknown to this version of the program")]
-pub struct DecodeError(&'static str);
+pub struct DecodeError(pub(super) &'static str);
 
-type Decoded<T> = Result<T, DecodeError>;
+pub(super) type Decoded<T> = Result<T, DecodeError>;
 
 fn id16(bytes: &[u8], field: &'static str) -> Decoded<[u8; 16]> {
     bytes.try_into().map_err(|_| DecodeError(field))
 }
 
-fn required<T>(value: Option<T>, field: &'static str) -> Decoded<T> {
+pub(super) fn required<T>(value: Option<T>, field: &'static str) -> Decoded<T> {
     value.ok_or(DecodeError(field))
 }
 

@@ -1,6 +1,6 @@
 //! Paths of records in the store. A path names what the record is about; the record's MAC covers it.
 
-use strongroom_core::{Generation, KeyId, RingId, VersionId};
+use strongroom_core::{Generation, KeyId, NodeIdentity, NodeRole, RingId, VersionId};
 use strongroom_store::Key;
 
 /// The record that commits to all others.
@@ -50,6 +50,11 @@ pub(crate) fn anchor(replica: &str) -> Key {
     key(format!("audit/anchor/{replica}"))
 }
 
+/// A node's name has at most 253 plain characters and no slash.
+pub(crate) fn node(identity: &NodeIdentity) -> Key {
+    key(format!("node/{identity}"))
+}
+
 /// What a path is about.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Place<'a> {
@@ -61,6 +66,7 @@ pub(crate) enum Place<'a> {
     Material(KeyId, VersionId),
     Outbox(u64),
     Anchor(&'a str),
+    Node(NodeIdentity),
     Temporary,
 }
 
@@ -82,6 +88,10 @@ pub(crate) fn place(path: &str) -> Option<Place<'_>> {
         ["ver", key, version] => Some(Place::Material(key.parse().ok()?, version.parse().ok()?)),
         ["audit", "ctl", seq] => Some(Place::Outbox(seq.parse().ok()?)),
         ["audit", "anchor", replica] => Some(Place::Anchor(replica)),
+        ["node", "kms-plugin", node] => Some(Place::Node(NodeIdentity {
+            role: NodeRole::KmsPlugin,
+            node: node.parse().ok()?,
+        })),
         _ => None,
     }
 }
@@ -100,6 +110,10 @@ mod tests {
             epoch: StoreEpoch::FIRST,
             number: VersionNumber::FIRST,
         };
+        let plugin = NodeIdentity {
+            role: NodeRole::KmsPlugin,
+            node: "cp-2.example".parse().expect("a node's name"),
+        };
         let cases = [
             (root(), Place::Root),
             (instance(), Place::Instance),
@@ -112,6 +126,7 @@ mod tests {
             (material(id, version), Place::Material(id, version)),
             (outbox(42), Place::Outbox(42)),
             (anchor("cp-1"), Place::Anchor("cp-1")),
+            (node(&plugin), Place::Node(plugin)),
         ];
         for (path, expected) in cases {
             assert_eq!(place(path.as_str()), Some(expected));
@@ -128,6 +143,9 @@ mod tests {
             "kek/a/1",
             "audit/ctl/x",
             "ring/a/b",
+            "node/kms-plugin/",
+            "node/kms-plugin/CP-2",
+            "node/other/cp-2",
         ] {
             assert_eq!(place(path), None, "{path}");
         }

@@ -7,11 +7,14 @@ use std::{
 
 use prost::Message;
 use strongroom_api::strongroom::storage::v1 as wire;
-use strongroom_core::{Generation, KeyHead, KeyId, Name, RingId, VersionId};
+use strongroom_core::{
+    Generation, KeyHead, KeyId, Name, NodeIdentity, NodeRecord, RingId, VersionId,
+};
 use strongroom_hsm::SignedKekRecord;
 
 use super::{
     codec::{self, DecodeError},
+    nodes,
     path::{self, Place},
     records::{Instance, Ring, WrappedVersion},
 };
@@ -44,6 +47,15 @@ pub struct StoredHead {
     pub seq: u64,
 }
 
+/// The record of a node's identity with the change that wrote it.
+#[derive(Clone, Debug)]
+pub struct StoredNode {
+    /// The record.
+    pub record: NodeRecord,
+    /// `seq` of its last change.
+    pub seq: u64,
+}
+
 /// The outbox: what the audit log has to say about changes, by `seq`.
 pub(crate) type Outbox = BTreeMap<u64, wire::ControlChange>;
 
@@ -56,6 +68,7 @@ pub(crate) struct State {
     pub(crate) material: HashMap<(KeyId, VersionId), Arc<WrappedVersion>>,
     pub(crate) outbox: Outbox,
     pub(crate) anchors: BTreeMap<String, wire::Anchor>,
+    pub(crate) nodes: BTreeMap<NodeIdentity, Arc<StoredNode>>,
 }
 
 impl State {
@@ -70,6 +83,7 @@ impl State {
             material: HashMap::new(),
             outbox: Outbox::new(),
             anchors: BTreeMap::new(),
+            nodes: BTreeMap::new(),
         }
     }
 
@@ -115,6 +129,12 @@ impl State {
             }
             Some(Place::Anchor(replica)) => {
                 self.anchors.insert(replica.to_owned(), parse(value)?);
+            }
+            Some(Place::Node(identity)) => {
+                let record =
+                    nodes::decode(identity.clone(), parse(value)?).map_err(ReadCause::Decode)?;
+                self.nodes
+                    .insert(identity, Arc::new(StoredNode { record, seq }));
             }
             // The instance was read first; the root and temporary records are none of this state.
             Some(Place::Instance | Place::Root | Place::Temporary) | None => {}

@@ -1,9 +1,13 @@
 //! How a call can fail: whose fault it is, one stable word for log and audit, one sentence for the caller.
 
 use strongroom_core::{Denied, LifecycleError, VersionId};
-use tonic::{Code, Status};
+use tonic::{Code, Status, metadata::MetadataValue};
 
+use super::CredentialError;
 use crate::{keyring::KeyringError, registry::ChangeError, trail::TrailError};
+
+/// The metadata in which a refused credential is told by one word.
+const REASON: &str = "strongroom-reason";
 
 /// Why a call failed. The caller gets the sentence; sources stay in our log.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +18,17 @@ pub enum CallError {
     /// The caller may see it, but not do this. The caller's to mend.
     #[error(transparent)]
     Denied(Denied),
+    /// The secret or the certificate does not count, or does not any more. The caller's to mend.
+    #[error(transparent)]
+    Credential(CredentialError),
+    /// There is no port where a node's plugin could connect. The operator's to mend.
+    #[error(
+        "this service has no port for plugins of other nodes; set `plugins` in its configuration"
+    )]
+    NoPlugins,
+    /// There is no room for another identity. The operator's to mend.
+    #[error("too many nodes were invited")]
+    TooManyNodes,
     /// The request is wrong in itself. The caller's to mend.
     #[error("{0}")]
     Invalid(String),
@@ -29,7 +44,7 @@ pub enum CallError {
         state: &'static str,
     },
     /// The key was changed since it was read. The caller reads again.
-    #[error("the key was changed in the meantime; read it again")]
+    #[error("it was changed in the meantime; read it again")]
     Stale,
     /// The name is in use. The caller's to mend.
     #[error("the name {0} is taken")]
@@ -61,6 +76,9 @@ impl CallError {
         match self {
             Self::NotFound => "NotFound",
             Self::Denied(_) => "Denied",
+            Self::Credential(error) => error.reason(),
+            Self::NoPlugins => "NoPlugins",
+            Self::TooManyNodes => "TooManyNodes",
             Self::Invalid(_) => "Invalid",
             Self::Lifecycle(_) => "StateForbids",
             Self::NotUsable { .. } => "NotUsable",
@@ -78,10 +96,13 @@ impl CallError {
             Self::NotFound => Code::NotFound,
             Self::Denied(_) => Code::PermissionDenied,
             Self::Invalid(_) | Self::DoesNotOpen => Code::InvalidArgument,
-            Self::Lifecycle(_) | Self::NotUsable { .. } => Code::FailedPrecondition,
+            Self::Credential(_) => Code::Unauthenticated,
+            Self::Lifecycle(_) | Self::NotUsable { .. } | Self::NoPlugins => {
+                Code::FailedPrecondition
+            }
             Self::Stale => Code::Aborted,
             Self::NameTaken(_) => Code::AlreadyExists,
-            Self::AuditFull(_) => Code::ResourceExhausted,
+            Self::AuditFull(_) | Self::TooManyNodes => Code::ResourceExhausted,
             Self::Unavailable { .. } => Code::Unavailable,
             Self::Damaged(_) => Code::DataLoss,
         }
@@ -94,7 +115,12 @@ impl CallError {
             let chain = strongroom_runtime::Chain(&self);
             tracing::warn!(code = self.code(), error = %chain, "call failed");
         }
-        Status::new(self.grpc(), self.to_string())
+        let mut status = Status::new(self.grpc(), self.to_string());
+        if let Self::Credential(error) = &self {
+            let reason = MetadataValue::from_static(error.reason());
+            status.metadata_mut().insert(REASON, reason);
+        }
+        status
     }
 
     pub(crate) fn audit(error: TrailError) -> Self {

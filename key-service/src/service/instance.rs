@@ -1,10 +1,12 @@
 //! How the installation is.
 
+use std::sync::Arc;
+
 use strongroom_core::{ContextDigest, InstanceId, KeyId, Resource, RingId, action};
 use strongroom_hsm::TokenDescription;
 
 use super::{CallContext, CallError, Detail, Service};
-use crate::registry::Position;
+use crate::registry::{Position, StoredNode};
 
 /// The installation at one moment.
 pub struct InstanceView {
@@ -24,6 +26,8 @@ pub struct InstanceView {
     pub system_ring: RingId,
     /// The key that encrypts etcd.
     pub etcd_key: KeyId,
+    /// Identities of nodes, by name.
+    pub nodes: Vec<Arc<StoredNode>>,
 }
 
 impl Service {
@@ -54,6 +58,7 @@ impl Service {
             anchor: self.registry.anchor(&self.replica),
             system_ring: instance.system_ring,
             etcd_key: instance.etcd_key,
+            nodes: self.registry.nodes(&permit),
         };
         self.conclude(context, &permit, Ok((view, Detail::new())))
             .await

@@ -3,10 +3,11 @@
 use expect_test::expect;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, DnValue,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType, SerialNumber,
 };
 
 use rustls_pki_types::CertificateDer;
+use strongroom_core::{InstanceId, NodeIdentity, NodeRole};
 
 use super::*;
 
@@ -103,6 +104,73 @@ fn usage_other_than_client_authentication_alone_is_refused() {
     }
 }
 
+const INSTANCE: InstanceId = InstanceId::from_bytes([1; 16]);
+
+fn node_params(uris: &[&str]) -> CertificateParams {
+    let mut params = params("kms-plugin");
+    params.subject_alt_names = uris
+        .iter()
+        .map(|uri| SanType::URI((*uri).try_into().unwrap()))
+        .collect();
+    params
+}
+
+#[test]
+fn certificate_of_a_node_gives_role_node_and_serial() {
+    let identity = NodeIdentity {
+        role: NodeRole::KmsPlugin,
+        node: "cp-2.example".parse().unwrap(),
+    };
+    let uri = node_uri(INSTANCE, &identity);
+    assert_eq!(
+        uri,
+        "strongroom://01010101010101010101010101010101/kms-plugin/cp-2.example"
+    );
+    let read = node_credential(&certificate(&node_params(&[&uri])), INSTANCE).unwrap();
+    assert_eq!((read.identity, read.serial.as_str()), (identity, "ab01ff"));
+}
+
+#[test]
+fn node_is_no_person_and_no_application() {
+    let node = node_params(&["strongroom://01010101010101010101010101010101/kms-plugin/cp-2"]);
+    assert!(matches!(refused(&node), IdentityError::OfNode));
+    let mut named = params("administrator");
+    named.subject_alt_names = vec![SanType::DnsName("administrator".try_into().unwrap())];
+    assert!(matches!(refused(&named), IdentityError::OfNode));
+}
+
+#[test]
+fn only_one_uri_of_this_instance_names_a_node() {
+    let ours = "strongroom://01010101010101010101010101010101/kms-plugin/cp-2";
+    for uris in [
+        vec![],
+        vec![ours, ours],
+        vec!["strongroom://02020202020202020202020202020202/kms-plugin/cp-2"],
+        vec!["strongroom://01010101010101010101010101010101/other/cp-2"],
+        vec!["strongroom://01010101010101010101010101010101/kms-plugin/"],
+        vec!["strongroom://01010101010101010101010101010101/kms-plugin/cp-2/x"],
+        vec!["https://01010101010101010101010101010101/kms-plugin/cp-2"],
+    ] {
+        let error = node_credential(&certificate(&node_params(&uris)), INSTANCE).unwrap_err();
+        assert!(
+            matches!(error, IdentityError::NotOfNode),
+            "{uris:?}: {error}"
+        );
+    }
+    let administrator = certificate(&params("administrator"));
+    let error = node_credential(&administrator, INSTANCE).unwrap_err();
+    assert!(matches!(error, IdentityError::NotOfNode), "{error}");
+}
+
+#[test]
+fn node_with_another_usage_is_refused() {
+    let mut params =
+        node_params(&["strongroom://01010101010101010101010101010101/kms-plugin/cp-2"]);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let error = node_credential(&certificate(&params), INSTANCE).unwrap_err();
+    assert!(matches!(error, IdentityError::Usage), "{error}");
+}
+
 #[test]
 fn bytes_that_are_no_certificate_are_refused() {
     let good = certificate(&params("a"));
@@ -131,6 +199,8 @@ fn errors_say_whose_fault_it_is() {
         IdentityError::Usage,
         IdentityError::NameCount { count: 2 },
         IdentityError::Name(InvalidCommonName),
+        IdentityError::OfNode,
+        IdentityError::NotOfNode,
     ]
     .iter()
     .map(ToString::to_string)
@@ -140,6 +210,8 @@ fn errors_say_whose_fault_it_is() {
         the certificate belongs to an authority, not to a client
         the certificate is not for client authentication alone
         the certificate has 2 common names instead of one
-        the common name of the certificate is not acceptable"#]]
+        the common name of the certificate is not acceptable
+        the certificate has a subject alternative name, so it belongs to a node
+        the certificate does not belong to a node of this instance"#]]
     .assert_eq(&text.join("\n"));
 }

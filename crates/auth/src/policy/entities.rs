@@ -31,6 +31,8 @@ pub(super) fn principal(caller: &Caller) -> EntityUid {
     match caller {
         Caller::Certificate(identity) => certificate(&identity.name),
         Caller::KmsSocket { uid: user } => uid("KmsSocket", &user.to_string()),
+        Caller::KmsPlugin(credential) => uid("KmsPlugin", credential.identity.node.as_str()),
+        Caller::Enrolment(identity) => uid("Enrolment", &identity.to_string()),
         Caller::AdminSocket { uid: user } => uid("AdminSocket", &user.to_string()),
         Caller::System(job) => uid("Job", job.as_str()),
     }
@@ -76,6 +78,8 @@ fn principal_entity(caller: &Caller, administrators: &BTreeSet<String>) -> Entit
         }
         Caller::Certificate(_)
         | Caller::KmsSocket { .. }
+        | Caller::KmsPlugin(_)
+        | Caller::Enrolment(_)
         | Caller::AdminSocket { .. }
         | Caller::System(_) => HashSet::new(),
     };

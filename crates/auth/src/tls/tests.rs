@@ -176,6 +176,12 @@ fn client_of_another_root_with_the_same_names_is_refused() {
 fn client_without_a_certificate_is_refused() {
     let authority = Authority::new();
     let server = server(&authority, &authority.issue(Leaf::server()));
+    let error = handshake(&without_certificate(&authority), &server).server_error();
+    assert_eq!(error, Error::NoCertificatesPresented);
+}
+
+/// A client that shows nothing.
+fn without_certificate(authority: &Authority) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.root()).unwrap();
     let client = ClientConfig::builder_with_details(provider(), Arc::new(ClockTime(on_day(1))))
@@ -183,8 +189,30 @@ fn client_without_a_certificate_is_refused() {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let error = handshake(&Arc::new(client), &server).server_error();
-    assert_eq!(error, Error::NoCertificatesPresented);
+    Arc::new(client)
+}
+
+#[test]
+fn enrolling_server_takes_who_has_no_certificate_and_nobody_with_a_bad_one() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let leaf = authority.issue(Leaf::server());
+    let anchor = authority.client_intermediate();
+    let server = enrolling_server_tls(leaf.resolver(), &anchor, on_day(1)).unwrap();
+    let server = Arc::new(server);
+    let anonymous = handshake(&without_certificate(&authority), &server)
+        .server
+        .unwrap();
+    assert!(anonymous.peer_certificates().is_none());
+    let good = authority.issue(Leaf::client("kms-plugin"));
+    let known = handshake(&client(&authority, &good), &server).server;
+    assert!(known.unwrap().peer_certificates().is_some());
+
+    let foreign = other.issue(Leaf::client("kms-plugin"));
+    let of_a_server = authority.issue(Leaf::server());
+    for bad in [foreign, of_a_server] {
+        let error = handshake(&client(&authority, &bad), &server).server_error();
+        assert!(matches!(error, Error::InvalidCertificate(_)), "{error:?}");
+    }
 }
 
 #[test]
