@@ -22,4 +22,16 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Get this node's first certificate from the key service with an enrolment file, which is used up.
+    ///
+    /// Run it on the node as the user id of the plugin; a plugin that runs takes the certificate by itself. The file
+    /// comes from `kubectl strongroom enrol node` and counts for 15 minutes.
+    Enrol {
+        /// Configuration file (YAML) with keyService.identityDir.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The enrolment file.
+        #[arg(long, value_name = "FILE")]
+        enrolment: PathBuf,
+    },
 }

@@ -12,6 +12,8 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, de};
 use strongroom_runtime::socket::{OVERFLOW_UID, Peers, PeersError};
 
+use crate::{endpoint::RemoteAddress, tls::RootDigest};
+
 /// Why a configuration file is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -82,15 +84,33 @@ pub struct Listen {
     pub group: Option<u32>,
 }
 
-/// The socket of the key service.
+/// The ways to the key service: the socket where it runs on this machine, endpoints where it does not, or both.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct KeyService {
-    /// Path of the key service's socket for plugins.
-    pub socket: PathBuf,
-    /// User id of the key service; another listener is refused before the first byte.
-    pub uid: u32,
+    /// Path of the key service's socket for plugins. It is preferred to every endpoint.
+    pub socket: Option<PathBuf>,
+    /// User id of the key service; another listener on the socket is refused before the first byte.
+    pub uid: Option<u32>,
+    /// Addresses of its TLS port for plugins, HOST:PORT, in the order in which they are tried.
+    #[serde(default)]
+    pub endpoints: Vec<RemoteAddress>,
+    /// Folder of the node's certificate and key; mode 0700, the plugin's own. Needed with endpoints.
+    pub identity_dir: Option<PathBuf>,
+    /// SHA-256 of the root certificate, hexadecimal. No other root is trusted, whatever an enrolment file says.
+    #[serde(default, deserialize_with = "root_digest")]
+    pub root_sha256: Option<RootDigest>,
 }
+
+impl KeyService {
+    /// The socket and who listens there.
+    pub fn local(&self) -> Option<(&Path, u32)> {
+        Some((self.socket.as_deref()?, self.uid?))
+    }
+}
+
+/// Endpoints beyond these would never be reached within the deadline of a call.
+const ENDPOINTS_MAX: usize = 8;
 
 /// Timing of the probe behind `Status`.
 #[derive(Clone, Debug, Deserialize)]
@@ -160,10 +180,7 @@ impl Config {
             max_age,
         } = &self.status;
         self.peers()?;
-        require(
-            self.key_service.uid != OVERFLOW_UID,
-            "keyService.uid: 65534 is what the kernel reports for every uid that it cannot map",
-        )?;
+        self.check_key_service()?;
         require(self.state.is_absolute(), "state: an absolute path")?;
         require(
             INTERVALS.contains(interval),
@@ -188,6 +205,42 @@ impl Config {
         require(
             (1..=1024).contains(&self.concurrency),
             "concurrency: between 1 and 1024",
+        )
+    }
+}
+
+impl Config {
+    fn check_key_service(&self) -> Result<(), ConfigError> {
+        let KeyService {
+            socket,
+            uid,
+            endpoints,
+            identity_dir,
+            root_sha256: _,
+        } = &self.key_service;
+        require(
+            socket.is_some() || !endpoints.is_empty(),
+            "keyService: a socket, endpoints, or both",
+        )?;
+        require(
+            socket.is_some() == uid.is_some(),
+            "keyService.uid: with a socket, and only with one",
+        )?;
+        require(
+            *uid != Some(OVERFLOW_UID),
+            "keyService.uid: 65534 is what the kernel reports for every uid that it cannot map",
+        )?;
+        require(
+            endpoints.len() <= ENDPOINTS_MAX,
+            "keyService.endpoints: at most 8",
+        )?;
+        require(
+            endpoints.is_empty() || identity_dir.is_some(),
+            "keyService.identityDir: needed with endpoints",
+        )?;
+        require(
+            identity_dir.as_ref().is_none_or(|dir| dir.is_absolute()),
+            "keyService.identityDir: an absolute path",
         )
     }
 }
@@ -218,6 +271,15 @@ fn default_concurrency() -> usize {
 
 fn default_log() -> String {
     "info".to_owned()
+}
+
+/// Reads 64 hexadecimal digits.
+fn root_digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RootDigest>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let mut digest = [0; 32];
+    hex::decode_to_slice(&text, &mut digest)
+        .map_err(|_| de::Error::custom("a SHA-256 has 64 hexadecimal digits"))?;
+    Ok(Some(digest))
 }
 
 /// Reads a duration such as `250ms` or `1m 30s`.
@@ -300,6 +362,74 @@ mod tests {
             &SAMPLE.replace("interval: 5s", "interval: -5s"),
             "never negative",
         );
+    }
+
+    const REMOTE: &str = "listen: {path: /run/strongroom/apiserver/kms.sock}\n\
+        keyService: {endpoints: ['192.0.2.10:8444'], identityDir: /var/lib/strongroom/kms-plugin/identity}\n\
+        state: /var/lib/strongroom/kms-plugin/state.json\n";
+
+    #[test]
+    fn endpoints_do_without_a_socket() {
+        let config = load(REMOTE).unwrap();
+        assert!(config.key_service.local().is_none());
+        assert_eq!(
+            config.key_service.endpoints[0].to_string(),
+            "192.0.2.10:8444"
+        );
+    }
+
+    #[test]
+    fn ways_to_the_key_service_are_whole_or_refused_by_name() {
+        let service = |text: &str| {
+            REMOTE
+                .lines()
+                .map(|line| {
+                    let line = if line.starts_with("keyService") {
+                        text
+                    } else {
+                        line
+                    };
+                    format!("{line}\n")
+                })
+                .collect::<String>()
+        };
+        for (text, sentence) in [
+            ("keyService: {}", "keyService: a socket, endpoints, or both"),
+            (
+                "keyService: {socket: /run/x.sock}",
+                "keyService.uid: with a socket",
+            ),
+            (
+                "keyService: {uid: 1, endpoints: ['a:1'], identityDir: /x}",
+                "keyService.uid: with a socket",
+            ),
+            (
+                "keyService: {endpoints: ['a:1']}",
+                "keyService.identityDir: needed",
+            ),
+            (
+                "keyService: {endpoints: ['a:1'], identityDir: x}",
+                "keyService.identityDir: an absolute",
+            ),
+            (
+                "keyService: {endpoints: ['a'], identityDir: /x}",
+                "HOST:PORT",
+            ),
+            (
+                "keyService: {endpoints: ['a:1'], identityDir: /x, rootSha256: abc}",
+                "64 hexadecimal digits",
+            ),
+        ] {
+            check_refused(&service(text), sentence);
+        }
+        let many = (1..=9)
+            .map(|port| format!("'a:{port}'"))
+            .collect::<Vec<_>>();
+        let many = format!(
+            "keyService: {{endpoints: [{}], identityDir: /x}}",
+            many.join(", ")
+        );
+        check_refused(&service(&many), "keyService.endpoints: at most 8");
     }
 
     #[test]

@@ -10,10 +10,13 @@ use prometheus::{
     proto::MetricFamily,
 };
 use strongroom_runtime::{Condition, socket::Refusals};
+use tokio::sync::watch;
 
 use crate::{
     probe::{Board, Health, View},
+    renewal::Expiry,
     state::Refusal,
+    upstream::Paths,
 };
 
 /// Tells `/readyz` what `Status` would say now.
@@ -42,6 +45,10 @@ pub struct Exposition {
     known_key_ids: IntGauge,
     key_id_info: IntGaugeVec,
     peers_refused: IntGauge,
+    path_up: IntGaugeVec,
+    certificate_not_after: Gauge,
+    paths: Option<Paths>,
+    expiry: Option<watch::Receiver<Expiry>>,
 }
 
 impl Exposition {
@@ -70,7 +77,29 @@ impl Exposition {
                 "key_id_hash",
             ),
             peers_refused: gauge("peers_refused", "Connections refused for their uid."),
+            path_up: gauges(
+                "path_up",
+                "Whether the last call over a way to the key service was answered.",
+                "path",
+            ),
+            certificate_not_after: Gauge::with_opts(options(
+                "certificate_not_after_seconds",
+                "End of the node's certificate in Unix time; 0 without one.",
+            ))
+            .expect(VALID),
+            paths: None,
+            expiry: None,
         }
+    }
+
+    /// Shows the ways to the key service, too.
+    pub fn paths(&mut self, paths: Paths) {
+        self.paths = Some(paths);
+    }
+
+    /// Shows the end of the node's certificate, too.
+    pub fn certificate(&mut self, expiry: watch::Receiver<Expiry>) {
+        self.expiry = Some(expiry);
     }
 
     fn update(&self) {
@@ -101,9 +130,17 @@ impl Exposition {
             }
         }
         self.peers_refused.set(count(self.refusals.count()));
+        for view in self.paths.iter().flat_map(Paths::views) {
+            let up = self.path_up.with_label_values(&[view.name]);
+            up.set(i64::from(view.up));
+        }
+        let expiry = self.expiry.as_ref().map(|expiry| *expiry.borrow());
+        if let Some(end) = expiry.and_then(|expiry| expiry.not_after_ms) {
+            self.certificate_not_after.set((end / 1000) as f64);
+        }
     }
 
-    fn collectors(&self) -> [&dyn Collector; 8] {
+    fn collectors(&self) -> [&dyn Collector; 10] {
         [
             &self.usable,
             &self.health,
@@ -113,6 +150,8 @@ impl Exposition {
             &self.known_key_ids,
             &self.key_id_info,
             &self.peers_refused,
+            &self.path_up,
+            &self.certificate_not_after,
         ]
     }
 }

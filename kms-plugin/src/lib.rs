@@ -1,19 +1,24 @@
 //! KMS v2 plugin for kube-apiserver.
 //!
-//! kube-apiserver asks over one Unix socket, the key service answers over another. The plugin holds no key: it holds
-//! the last probe of the key service, from which `Status` answers at once, and the highest position it ever saw,
-//! which keeps a key id from coming back.
+//! kube-apiserver asks over one Unix socket, the key service answers over another, or from another node over TLS with
+//! a certificate of this node. The plugin holds no key of etcd: it holds the last probe of the key service, from which
+//! `Status` answers at once, and the highest position it ever saw, which keeps a key id from coming back.
 #![forbid(unsafe_code)]
 
 pub mod args;
 pub mod config;
+pub mod endpoint;
+pub mod enrol;
 pub mod health;
+pub mod identity;
 pub mod plugin;
 pub mod probe;
+pub mod renewal;
 pub mod serve;
 pub mod service;
 pub mod snapshot;
 pub mod state;
+pub mod tls;
 pub mod upstream;
 
 use std::process::ExitCode;
@@ -31,14 +36,17 @@ const EXIT_USAGE: u8 = 2;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let Args {
-        command: Command::Serve { config: path },
-    } = Args::parse();
-    match Config::load(&path) {
-        Ok(config) => serve::run(config, path),
+    let Args { command } = Args::parse();
+    let (Command::Serve { config: path } | Command::Enrol { config: path, .. }) = &command;
+    let config = match Config::load(path) {
+        Ok(config) => config,
         Err(error) => {
             eprintln!("kms-plugin: {}", Chain(&error));
-            ExitCode::from(EXIT_USAGE)
+            return ExitCode::from(EXIT_USAGE);
         }
+    };
+    match command {
+        Command::Serve { config: path } => serve::run(config, path),
+        Command::Enrol { enrolment, .. } => enrol::run(&config, &enrolment),
     }
 }

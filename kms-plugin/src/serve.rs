@@ -3,19 +3,21 @@
 use std::{convert::Infallible, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use strongroom_api::kubernetes::kms::v2::key_management_service_server::KeyManagementServiceServer;
+use strongroom_core::Clock;
 use strongroom_runtime::{
-    Condition, Handle, Program,
+    Condition, Handle, Program, SystemClock,
     limits::Limits,
     socket::{self, BindError, Incoming, SocketOptions},
     tasks::TaskFailure,
 };
-use tokio::time::MissedTickBehavior;
+use tokio::{sync::watch, time::MissedTickBehavior};
 
 use crate::{
     config::{Config, ConfigError},
     health::{self, Exposition},
     plugin::Plugin,
     probe::{Board, Prober},
+    renewal::{Expiry, Renewal},
     service::Transport,
     state::{StateError, StateFile},
     upstream::Upstream,
@@ -65,13 +67,26 @@ pub fn run(config: Config, path: PathBuf) -> ExitCode {
 ///
 /// When state or socket cannot be used; that the key service is away is no reason.
 pub fn start(handle: &Handle, config: &Config) -> Result<(), StartError> {
+    start_at(handle, config, Arc::new(SystemClock))
+}
+
+/// Spawns the tasks of the plugin under another clock.
+///
+/// # Errors
+///
+/// As [`start`].
+pub fn start_at(handle: &Handle, config: &Config, clock: Arc<dyn Clock>) -> Result<(), StartError> {
     // Before the socket: a second process must not answer with a state that it does not hold.
     let state = StateFile::open(&config.state).map_err(StartError::State)?;
     let incoming = bind(config)?;
     let board = Arc::new(Board::new(config.status.max_age));
     let upstream = Upstream::new(config);
 
-    let exposition = Exposition::new(board.clone(), incoming.refusals());
+    let mut exposition = Exposition::new(board.clone(), incoming.refusals());
+    exposition.paths(upstream.paths().clone());
+    if let Some(expiry) = spawn_renewal(handle, config, &upstream, clock) {
+        exposition.certificate(expiry);
+    }
     handle.metrics.register_collector(exposition);
     let condition = handle.readiness.condition("key-service");
     spawn_readiness(handle, board.clone(), condition);
@@ -87,6 +102,27 @@ pub fn start(handle: &Handle, config: &Config) -> Result<(), StartError> {
     let transport = Transport::new(plugin, &handle.metrics.component("kms_plugin"));
     spawn_server(handle, config, transport, incoming);
     Ok(())
+}
+
+/// The certificate is of no use without endpoints, and missing from nothing.
+fn spawn_renewal(
+    handle: &Handle,
+    config: &Config,
+    upstream: &Upstream,
+    clock: Arc<dyn Clock>,
+) -> Option<watch::Receiver<Expiry>> {
+    if config.key_service.endpoints.is_empty() {
+        return None;
+    }
+    let condition = handle.readiness.condition("certificate");
+    let paths = upstream.paths().clone();
+    let renewal = Renewal::new(&config.key_service, paths, clock, condition)?;
+    let (expiry, shutdown) = (renewal.expiry(), handle.shutdown());
+    handle.spawn("renewal", async move {
+        renewal.run(shutdown).await;
+        Ok::<(), Infallible>(())
+    });
+    Some(expiry)
 }
 
 fn bind(config: &Config) -> Result<Incoming, StartError> {

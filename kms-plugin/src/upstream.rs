@@ -1,6 +1,9 @@
-//! The key service as the plugin sees it: bounded calls over its socket, and errors sorted by what they mean here.
+//! The key service as the plugin sees it: bounded calls over the first way that works, and errors sorted by what they
+//! mean here.
 
-use std::{collections::HashMap, error::Error, sync::Arc, time::Duration};
+mod paths;
+
+use std::{collections::HashMap, error::Error, pin::Pin, sync::Arc, time::Duration};
 
 use strongroom_api::strongroom::kms::v1::{
     DecryptRequest, EncryptRequest, EncryptResponse, ProbeRequest, ProbeResponse,
@@ -8,13 +11,17 @@ use strongroom_api::strongroom::kms::v1::{
 };
 use strongroom_runtime::socket;
 use tokio::sync::Semaphore;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Response, Status, transport::Channel};
 use zeroize::Zeroizing;
 
 use crate::{config::Config, snapshot::Snapshot};
 
-/// Room for a list of key ids at their largest; a key has a handful.
-const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+pub use paths::{PathView, Paths};
+
+/// The metadata in which the key service says in one word why it refuses a certificate.
+const REASON: &str = "strongroom-reason";
+/// That word, when there is a newer certificate of the same node.
+const SUPERSEDED: &str = "Superseded";
 /// How long a call may wait for others to end before it is refused, so that a slow key service piles nothing up.
 const QUEUE_WAIT: Duration = Duration::from_millis(500);
 /// What the key service says is shown to operators, but not at any length.
@@ -48,24 +55,94 @@ pub enum UpstreamError {
     Busy,
 }
 
-/// The client of the key service. A clone is another handle to the same connection.
+/// The client of the key service. A clone is another handle to the same connections.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    client: EtcdKeysClient<Channel>,
+    paths: Paths,
     slots: Arc<Semaphore>,
 }
+
+/// A call that is under way.
+type Calling<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + Send>>;
 
 impl Upstream {
     /// Prepares a client, which connects at its first call. Must be called within a runtime.
     pub fn new(config: &Config) -> Self {
-        let channel = socket::channel(&config.key_service.socket, config.key_service.uid);
-        let client = EtcdKeysClient::new(channel)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
         Self {
-            client,
+            paths: Paths::new(&config.key_service),
             slots: Arc::new(Semaphore::new(config.concurrency)),
         }
+    }
+
+    /// The ways to the key service.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// Calls, and once more if the certificate was renewed under the call. Every call can be repeated: none changes
+    /// anything.
+    async fn call<T>(
+        &self,
+        probing: bool,
+        call: impl Fn(EtcdKeysClient<Channel>) -> Calling<T>,
+    ) -> Result<T, UpstreamError> {
+        let shown = self.paths.shown();
+        match self.call_once(probing, &call).await {
+            Err(UpstreamError::Away { .. }) if self.paths.shown() != shown => {
+                self.call_once(probing, &call).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Tries one way after the other until one is answered.
+    async fn call_once<T>(
+        &self,
+        probing: bool,
+        call: &impl Fn(EtcdKeysClient<Channel>) -> Calling<T>,
+    ) -> Result<T, UpstreamError> {
+        let mut failure: Option<UpstreamError> = None;
+        for candidate in self.paths.candidates(probing) {
+            let attempt = self.paths.begin(&candidate);
+            match call(candidate.client()).await {
+                Ok(response) => {
+                    attempt.answered();
+                    return Ok(response.into_inner());
+                }
+                Err(status) => {
+                    let error = self.failed(attempt, status);
+                    if !error.may_differ_elsewhere() {
+                        return Err(error);
+                    }
+                    failure = Some(match failure {
+                        None => error,
+                        Some(first) => first.or(error),
+                    });
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| UpstreamError::Away {
+            cause: "this node has no certificate yet; enrol it with `kms-plugin enrol`".to_owned(),
+        }))
+    }
+
+    /// Sorts what came back over one way, and notes whether that way works.
+    fn failed(&self, attempt: paths::Attempt, status: Status) -> UpstreamError {
+        let reason = status.metadata().get(REASON);
+        let superseded = reason.is_some_and(|reason| reason == SUPERSEDED);
+        let error = match sort(status) {
+            UpstreamError::Away { cause } if self.paths.are_several() => UpstreamError::Away {
+                cause: format!("{}: {cause}", attempt.name()),
+            },
+            error => error,
+        };
+        match &error {
+            // Failed, which it says by being dropped.
+            UpstreamError::Away { .. } if superseded => attempt.superseded(),
+            UpstreamError::Away { .. } => drop(attempt),
+            _ => attempt.answered(),
+        }
+        error
     }
 
     /// Asks whether the key can be used now. Takes no slot: a probe must tell the truth under load too.
@@ -74,9 +151,11 @@ impl Upstream {
     ///
     /// See [`UpstreamError`].
     pub async fn probe(&self, instance_id: String) -> Result<ProbeResponse, UpstreamError> {
-        let request = ProbeRequest { instance_id };
-        let response = self.client.clone().probe(request).await.map_err(sort)?;
-        Ok(response.into_inner())
+        self.call(true, |mut client| {
+            let instance_id = instance_id.clone();
+            Box::pin(async move { client.probe(ProbeRequest { instance_id }).await })
+        })
+        .await
     }
 
     /// Seals a seed under the primary of a snapshot.
@@ -98,8 +177,11 @@ impl Upstream {
             request_id: request_id.to_owned(),
             annotations: snapshot.annotations(&snapshot.primary),
         };
-        let response = self.client.clone().encrypt(request).await.map_err(sort)?;
-        Ok(response.into_inner())
+        self.call(false, |mut client| {
+            let request = request.clone();
+            Box::pin(async move { client.encrypt(request).await })
+        })
+        .await
     }
 
     /// Opens what was sealed under one of the key ids that the snapshot knows.
@@ -127,14 +209,44 @@ impl Upstream {
             request_id,
             annotations,
         };
-        let response = self.client.clone().decrypt(request).await.map_err(sort)?;
-        Ok(response.into_inner().plaintext)
+        let response = self
+            .call(false, |mut client| {
+                let request = request.clone();
+                Box::pin(async move { client.decrypt(request).await })
+            })
+            .await?;
+        Ok(response.plaintext)
     }
 
     async fn slot(&self) -> Result<impl Drop + use<>, UpstreamError> {
         match tokio::time::timeout(QUEUE_WAIT, self.slots.clone().acquire_owned()).await {
             Ok(Ok(slot)) => Ok(slot),
             Ok(Err(_)) | Err(_) => Err(UpstreamError::Busy),
+        }
+    }
+}
+
+impl UpstreamError {
+    /// Whether another way may bring more than this one: nobody answered, or what did cannot use the key now.
+    const fn may_differ_elsewhere(&self) -> bool {
+        matches!(
+            self,
+            Self::Away { .. }
+                | Self::Unusable {
+                    code: Code::Unavailable,
+                    ..
+                }
+        )
+    }
+
+    /// The more telling of two failures: an answer says more than silence, and two silences are told together.
+    fn or(self, later: Self) -> Self {
+        match (self, later) {
+            (Self::Away { cause: first }, Self::Away { cause: then }) => Self::Away {
+                cause: printable(&format!("{first}; {then}")),
+            },
+            (Self::Away { .. }, later) => later,
+            (first, _) => first,
         }
     }
 }
@@ -165,13 +277,13 @@ fn sort(status: Status) -> UpstreamError {
         Code::Aborted => UpstreamError::Moved,
         Code::InvalidArgument | Code::NotFound | Code::OutOfRange => UpstreamError::Refused,
         Code::ResourceExhausted => UpstreamError::Busy,
-        Code::DeadlineExceeded | Code::Cancelled | Code::Ok => {
+        // A certificate that is not accepted closes one way, and says nothing about the key.
+        Code::DeadlineExceeded | Code::Cancelled | Code::Ok | Code::Unauthenticated => {
             UpstreamError::Away { cause: cause() }
         }
         code @ (Code::Unavailable
         | Code::FailedPrecondition
         | Code::PermissionDenied
-        | Code::Unauthenticated
         | Code::AlreadyExists
         | Code::Unimplemented
         | Code::Internal
@@ -227,6 +339,26 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_refused_certificate_says_nothing_about_the_key() {
+        let error = sort(Status::unauthenticated("the certificate has expired"));
+        assert!(matches!(error, UpstreamError::Away { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_answer_says_more_than_silence() {
+        let silence = || UpstreamError::Away {
+            cause: "socket: nobody".to_owned(),
+        };
+        let answer = || sort(Status::unavailable("the HSM is away"));
+        assert_eq!(silence().or(answer()).to_string(), answer().to_string());
+        assert_eq!(answer().or(silence()).to_string(), answer().to_string());
+        assert_eq!(
+            silence().or(silence()).to_string(),
+            "the key service does not answer: socket: nobody; socket: nobody"
+        );
     }
 
     #[test]

@@ -97,7 +97,7 @@ async fn it_starts_becomes_ready_and_ends_on_sigterm() {
     .await;
     assert!(get(&address, "/healthz").await.starts_with("HTTP/1.1 200"));
 
-    let _service = rig.fake.serve(&rig.config.key_service.socket);
+    let _service = rig.serve();
     eventually("it is ready", async || {
         let answer = get(&address, "/readyz").await;
         answer.starts_with("HTTP/1.1 200").then_some(())

@@ -211,8 +211,11 @@ impl Rig {
                 group: None,
             },
             key_service: KeyService {
-                socket: folder.path().join("keys.sock"),
-                uid: us(),
+                socket: Some(folder.path().join("keys.sock")),
+                uid: Some(us()),
+                endpoints: Vec::new(),
+                identity_dir: None,
+                root_sha256: None,
             },
             state: folder.path().join("state.json"),
             probes: ([127, 0, 0, 1], 0).into(),
@@ -234,7 +237,13 @@ impl Rig {
 
     /// Starts the fake key service.
     pub(crate) fn serve(&self) -> Tasks {
-        self.fake.serve(&self.config.key_service.socket)
+        self.fake.serve(&self.socket())
+    }
+
+    /// The socket of the fake key service.
+    pub(crate) fn socket(&self) -> PathBuf {
+        let socket = self.config.key_service.socket.as_deref();
+        socket.expect("the rig has one").to_owned()
     }
 
     /// Starts a plugin in this process.

@@ -29,7 +29,7 @@ impl Rig {
              probes: 127.0.0.1:0\n\
              status: {{interval: 50ms, retryInterval: 50ms, maxAge: 500ms}}\n",
             listen = self.config.listen.path.display(),
-            socket = self.config.key_service.socket.display(),
+            socket = self.socket().display(),
             state = self.config.state.display(),
             uid = super::us(),
         );
