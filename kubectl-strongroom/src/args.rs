@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::PathBuf, str::FromStr};
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
-use strongroom_core::VersionId;
+use strongroom_core::{NodeName, VersionId};
 
 use crate::{
     audit::Fingerprint,
@@ -33,12 +33,14 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Rotate(RotateCommand),
     #[command(subcommand)]
+    Enrol(EnrolCommand),
+    #[command(subcommand)]
     Audit(AuditCommand),
     Bootstrap(BootstrapArgs),
     Version(VersionArgs),
 }
 
-/// Show how the installation is: identity, token, store, audit log, conditions.
+/// Show how the installation is: identity, token, store, audit log, conditions, nodes.
 ///
 /// Exit code 0 when every condition holds, 1 when one does not.
 #[derive(Debug, Group)]
@@ -84,6 +86,33 @@ pub(crate) struct RotateEtcdArgs {
     pub(crate) output: Format,
     #[command(flatten)]
     pub(crate) kubectl: KubectlArgs,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// Let a node take part.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EnrolCommand {
+    Node(EnrolNodeArgs),
+}
+
+/// Make an enrolment file for kms-plugin on another control-plane node.
+///
+/// The file has a secret that can be used once, within 15 minutes: carry it to the node, run `kms-plugin enrol
+/// --enrolment FILE` there, and remove it. The file is new and readable by you alone. A secret for the node that was not
+/// used is void from now on; a certificate that the node has stays good until the new secret is used.
+#[derive(Debug, Group)]
+pub(crate) struct EnrolNodeArgs {
+    /// Name of the node, as Kubernetes has it
+    #[arg(value_name = "NODE")]
+    pub(crate) node: NodeName,
+    /// Where the node reaches the key service's port for plugins; repeatable, tried in this order. Otherwise the file names
+    /// what the key service's configuration says
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) endpoint: Vec<Address>,
+    /// Where to write; - is standard output [default: enrolment-NODE.yaml]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
 }

@@ -6,6 +6,7 @@ use crate::{
     audit::AuditError,
     bootstrap::BootstrapError,
     connect::{ConnectError, SettingsError},
+    enrol::EnrolError,
     exit::Exit,
     rotate::RotateError,
     rpc::CallError,
@@ -23,6 +24,8 @@ pub(crate) enum CommandError {
     #[error(transparent)]
     Rotate(#[from] RotateError),
     #[error(transparent)]
+    Enrol(#[from] EnrolError),
+    #[error(transparent)]
     Audit(#[from] AuditError),
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
@@ -39,7 +42,7 @@ impl CommandError {
             Self::Call(error) => error.exit(),
             Self::Rotate(error) => error.exit(),
             Self::Bootstrap(error) => error.exit(),
-            Self::Write(_) => Exit::Failed,
+            Self::Enrol(_) | Self::Write(_) => Exit::Failed,
         }
     }
 

@@ -8,6 +8,7 @@ mod audit;
 mod bootstrap;
 mod config;
 mod connect;
+mod enrol;
 mod environment;
 mod error;
 mod exit;

@@ -5,8 +5,8 @@ use std::{ffi::OsString, io::Write};
 use clap::Parser;
 
 use crate::{
-    args::{Args, AuditCommand, Command, RotateCommand},
-    audit, bootstrap,
+    args::{Args, AuditCommand, Command, EnrolCommand, RotateCommand},
+    audit, bootstrap, enrol,
     environment::Environment,
     error::CommandError,
     exit::Exit,
@@ -65,6 +65,9 @@ fn dispatch(
             Command::Status(args) => status::run(args, environment, out).await,
             Command::Rotate(RotateCommand::Etcd(args)) => {
                 rotate::etcd(args, environment, out, err).await
+            }
+            Command::Enrol(EnrolCommand::Node(args)) => {
+                enrol::node(args, environment, out, err).await
             }
             Command::Audit(AuditCommand::Verify(args)) => audit::run(args, out, err),
             Command::Bootstrap(args) => Ok(bootstrap::run(args, environment, out, err).await?),

@@ -1,5 +1,6 @@
 //! `status`: how the installation is.
 
+mod nodes;
 mod report;
 
 use std::io::Write;

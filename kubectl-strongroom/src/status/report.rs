@@ -5,6 +5,7 @@ use serde::Serialize;
 use strongroom_api::strongroom::v1::{AuditLog, Condition, DescribeInstanceResponse, Token};
 use strongroom_audit::Checkpoint;
 
+use super::nodes::{self, NodeReport};
 use crate::output::{age, columns, plain};
 
 /// What `-o json` prints. Fields are only ever added.
@@ -21,6 +22,7 @@ pub(super) struct Report {
     audit: Option<AuditReport>,
     etcd_key: EtcdKeyReport,
     conditions: Vec<ConditionReport>,
+    nodes: Vec<NodeReport>,
 }
 
 #[derive(Debug, Serialize)]
@@ -83,6 +85,7 @@ impl Report {
             system_ring_id: ring_id,
             etcd_key_id: key_id,
             conditions,
+            nodes,
         } = answer;
         Self {
             ok: conditions.iter().all(|condition| condition.ok),
@@ -93,20 +96,26 @@ impl Report {
             audit: audit.map(AuditReport::new),
             etcd_key: EtcdKeyReport { ring_id, key_id },
             conditions: conditions.into_iter().map(ConditionReport::new).collect(),
+            nodes: nodes.into_iter().map(NodeReport::new).collect(),
         }
     }
 
     /// What people look at first, then one line for each condition.
     pub(super) fn table(&self, now: Timestamp) -> String {
-        join(&[self.instance(), self.parts(now)], &self.conditions)
+        self.join(&[self.instance(), self.parts(now)])
     }
 
     /// The table with roots, fingerprints and ids.
     pub(super) fn wide(&self, now: Timestamp) -> String {
-        join(
-            &[self.instance(), self.parts(now), self.identifiers()],
-            &self.conditions,
-        )
+        self.join(&[self.instance(), self.parts(now), self.identifiers()])
+    }
+
+    fn join(&self, blocks: &[Vec<[String; 2]>]) -> String {
+        let heading = ["CONDITION", "OK", "REASON", "MESSAGE"].map(str::to_owned);
+        let conditions = self.conditions.iter().map(ConditionReport::row);
+        let rows: Vec<_> = [heading].into_iter().chain(conditions).collect();
+        let nodes = nodes::table(&self.nodes);
+        format!("{}\n{}{nodes}", columns(&blocks.concat()), columns(&rows))
     }
 
     fn instance(&self) -> Vec<[String; 2]> {
@@ -263,13 +272,4 @@ impl ConditionReport {
 
 fn line(name: &str, value: &str) -> [String; 2] {
     [format!("{name}:"), plain(value)]
-}
-
-fn join(blocks: &[Vec<[String; 2]>], conditions: &[ConditionReport]) -> String {
-    let heading = ["CONDITION", "OK", "REASON", "MESSAGE"].map(str::to_owned);
-    let rows: Vec<_> = [heading]
-        .into_iter()
-        .chain(conditions.iter().map(ConditionReport::row))
-        .collect();
-    format!("{}\n{}", columns(&blocks.concat()), columns(&rows))
 }

@@ -8,12 +8,13 @@ use std::{
 
 use strongroom_api::strongroom::v1::{
     AuditLog, ChangeVersionRequest, Condition, CreateKeyRequest, CreateKeyRingRequest,
-    DescribeInstanceRequest, DescribeInstanceResponse, DescribeKeyRequest, Key, KeyRing,
-    KeyVersion, KeyVersionState, ListKeyRingsRequest, ListKeyRingsResponse, ListKeysRequest,
-    ListKeysResponse, RotateKeyRequest, ScheduleVersionDestructionRequest,
-    SetPrimaryVersionRequest, Token,
+    DescribeInstanceRequest, DescribeInstanceResponse, DescribeKeyRequest, InviteNodeRequest, Key,
+    KeyRing, KeyVersion, KeyVersionState, ListKeyRingsRequest, ListKeyRingsResponse,
+    ListKeysRequest, ListKeysResponse, NodeInvitation, RotateKeyRequest,
+    ScheduleVersionDestructionRequest, SetPrimaryVersionRequest, Token,
     instance_server::{Instance, InstanceServer},
     keys_server::{Keys, KeysServer},
+    nodes_server::{Nodes, NodesServer},
 };
 use tokio::{net::TcpListener, sync::oneshot};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -34,6 +35,8 @@ pub(crate) struct State {
     /// Answers a rotation instead of making it.
     pub(crate) rotation: Option<Status>,
     pub(crate) rotations: u32,
+    /// Answers an invitation instead of making it.
+    pub(crate) invitation: Option<Status>,
 }
 
 /// Serves until it is dropped.
@@ -51,6 +54,7 @@ impl Fake {
             key: etcd_key(),
             rotation: None,
             rotations: 0,
+            invitation: None,
         }));
         let tls = ServerTlsConfig::new()
             .identity(tonic::transport::Identity::from_pem(
@@ -73,6 +77,7 @@ impl Fake {
                     .tls_config(tls)
                     .unwrap()
                     .add_service(InstanceServer::new(handler.clone()))
+                    .add_service(NodesServer::new(handler.clone()))
                     .add_service(KeysServer::new(handler))
                     .serve_with_incoming_shutdown(incoming, async {
                         let _ = stopped.await;
@@ -128,6 +133,7 @@ pub(crate) fn instance() -> DescribeInstanceResponse {
         system_ring_id: RING.to_owned(),
         etcd_key_id: KEY.to_owned(),
         conditions: vec![condition("HSM", true, "Reachable", "the token answers")],
+        nodes: Vec::new(),
     }
 }
 
@@ -179,6 +185,26 @@ impl Instance for Handler {
         _: Request<DescribeInstanceRequest>,
     ) -> Result<Response<DescribeInstanceResponse>, Status> {
         self.0.lock().unwrap().instance.clone().map(Response::new)
+    }
+}
+
+#[async_trait]
+impl Nodes for Handler {
+    async fn invite(
+        &self,
+        request: Request<InviteNodeRequest>,
+    ) -> Result<Response<NodeInvitation>, Status> {
+        if let Some(refusal) = self.0.lock().unwrap().invitation.clone() {
+            return Err(refusal);
+        }
+        Ok(Response::new(NodeInvitation {
+            instance_id: "d1d2d3d4d5d6d7d8d9dadbdcdddedfd0".to_owned(),
+            node: request.into_inner().node,
+            secret: "5e".repeat(32),
+            expires: Some("2026-11-22T05:15:00Z".parse().unwrap()),
+            root_sha256: "70".repeat(32),
+            endpoints: vec!["192.0.2.10:8444".to_owned()],
+        }))
     }
 }
 

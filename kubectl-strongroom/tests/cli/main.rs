@@ -4,6 +4,7 @@
 mod audit;
 mod common;
 mod connection;
+mod enrol;
 mod fake;
 mod pki;
 mod reference;

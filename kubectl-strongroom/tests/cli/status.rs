@@ -117,7 +117,8 @@ fn json_has_everything() {
               "reason": "Reachable",
               "message": "the token answers"
             }
-          ]
+          ],
+          "nodes": []
         }
     "#]],
     );
@@ -167,6 +168,7 @@ fn yaml_is_the_same() {
           ok: true
           reason: Reachable
           message: the token answers
+        nodes: []
     "#]],
     );
 }
@@ -222,4 +224,58 @@ fn other_answers_are_exit_code_1() {
         error: cannot read the status: the HSM cannot be reached; it is retried
     "#]]
     .assert_eq(&outcome.err);
+}
+
+#[test]
+fn nodes_are_a_table_of_their_own() {
+    use strongroom_api::strongroom::v1::{NodeIdentity, NodeState};
+    let node = |name: &str, state: NodeState| NodeIdentity {
+        node: name.to_owned(),
+        role: "kms-plugin".to_owned(),
+        state: state.into(),
+        serial: "01".to_owned(),
+        not_after: Some("2026-11-23T05:00:00Z".parse().unwrap()),
+        ..NodeIdentity::default()
+    };
+    let mut instance = anchored();
+    instance.conditions.push(condition(
+        "NodesTrusted",
+        false,
+        "Revoked",
+        "there is a copy of a key",
+    ));
+    instance.nodes = vec![
+        node("cp-2", NodeState::Enrolled),
+        NodeIdentity {
+            revoked_at: Some("2026-11-22T04:00:00Z".parse().unwrap()),
+            revocation_cause: "RenewedTwice".to_owned(),
+            ..node("cp-3", NodeState::Revoked)
+        },
+        NodeIdentity {
+            not_after: None,
+            ..node("cp-4", NodeState::Invited)
+        },
+    ];
+    check(
+        instance,
+        &[],
+        Exit::Failed,
+        expect![[r#"
+        Instance:       d1d2d3d4d5d6d7d8d9dadbdcdddedfd0
+        Version:        0.1.0
+        Token:          strongroom (software, this is not hardware)
+        Wrap profile:   AES-GCM with host IV
+        Store:          epoch 1, seq 42
+        Audit log:      1204 records, anchored up to 1200, 2m ago
+
+        CONDITION      OK    REASON      MESSAGE
+        HSM            yes   Reachable   the token answers
+        NodesTrusted   NO    Revoked     there is a copy of a key
+
+        NODE   ROLE         STATE                    UNTIL
+        cp-2   kms-plugin   Enrolled                 2026-11-23T05:00:00Z
+        cp-3   kms-plugin   Revoked (RenewedTwice)   2026-11-22T04:00:00Z
+        cp-4   kms-plugin   Invited
+    "#]],
+    );
 }
