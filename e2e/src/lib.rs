@@ -6,8 +6,10 @@
 pub mod canary;
 pub mod dump;
 pub mod envelope;
+pub mod mtls;
 pub mod native;
 pub mod plugin;
+pub mod remote;
 pub mod stage;
 pub mod user;
 pub mod watched;

@@ -1,5 +1,7 @@
 //! The plugin's socket, as the API server uses it, for stories that need no API server.
 
+use std::path::Path;
+
 use anyhow::Result;
 use strongroom_api::kubernetes::kms::v2::{
     DecryptRequest, EncryptRequest, EncryptResponse, StatusRequest, StatusResponse,
@@ -22,13 +24,21 @@ impl Plugin {
     /// # Errors
     /// When there is no runtime.
     pub fn new(installation: &Installation) -> Result<Self> {
+        Self::at(&installation.plugin_socket())
+    }
+
+    /// The same for a plugin that listens elsewhere.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn at(path: &Path) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()?;
         let channel = {
             let _inside = runtime.enter();
-            socket::channel(&installation.plugin_socket(), PLUGIN_UID)
+            socket::channel(path, PLUGIN_UID)
         };
         let client = KeyManagementServiceClient::new(channel);
         Ok(Self { runtime, client })

@@ -26,7 +26,7 @@ use crate::{
     shim::SOFTHSM,
 };
 
-pub use probe::Answer;
+pub use probe::{Answer, get as probe};
 
 /// User id of the key service.
 pub const KEY_SERVICE_UID: u32 = 2001;
@@ -102,6 +102,10 @@ pub struct Settings {
     pub audit_capacity_mib: u64,
     /// Entries of `access` as the key service's configuration writes them.
     pub access: Vec<String>,
+    /// Whether the key service has a port for plugins of other nodes, the fifth of the ten.
+    pub plugins: bool,
+    /// Variables that every program gets.
+    pub environment: Vec<(String, String)>,
     /// Whether the programs go on when this process ends; [`remove`] ends them then.
     pub outlives: bool,
 }
@@ -119,6 +123,8 @@ impl Settings {
             audit_dir: None,
             audit_capacity_mib: 64,
             access: Vec::new(),
+            plugins: false,
+            environment: Vec::new(),
             outlives: false,
         }
     }
@@ -231,6 +237,12 @@ impl Installation {
         self.path("run/plugin/kms.sock")
     }
 
+    /// The address for plugins of other nodes.
+    #[must_use]
+    pub fn plugins_address(&self) -> String {
+        format!("127.0.0.1:{}", self.settings.first_port + 4)
+    }
+
     /// The address of native gRPC.
     #[must_use]
     pub fn server(&self) -> String {
@@ -255,15 +267,21 @@ impl Installation {
     /// A command of a program, under its user id.
     #[must_use]
     pub fn command(&self, program: Program, subcommand: &str) -> Command {
+        self.command_with(program, subcommand, &self.config(program))
+    }
+
+    /// The same with another configuration, as on another node.
+    #[must_use]
+    pub fn command_with(&self, program: Program, subcommand: &str, config: &Path) -> Command {
         let mut command = Command::new("setpriv");
         command
             .arg(format!("--reuid={}", program.uid()))
             .arg(format!("--regid={}", program.uid()));
         command.args([program.groups(), "--inh-caps=-all", "--no-new-privs"]);
         command.arg(self.settings.binaries.join(program.name()));
-        command
-            .args([subcommand, "--config"])
-            .arg(self.config(program));
+        command.args([subcommand, "--config"]).arg(config);
+        let environment = self.settings.environment.iter();
+        command.envs(environment.map(|(name, value)| (name, value)));
         command.current_dir("/").stdin(Stdio::null());
         command
     }

@@ -37,7 +37,7 @@ fn key_service(of: &Installation) -> String {
          audit:\n  dir: {audit}\n  capacityMib: {capacity}\n  reserveMib: 1\n  segmentMib: 4\n\
          kekCacheTtl: {ttl}\n\
          access: [{access}]\n\
-         administrators:\n- certificate: administrator\n",
+         {plugins}administrators:\n- certificate: administrator\n",
         data = of.path("service").display(),
         listen = of.server(),
         admin = of.path("run/service/admin.sock").display(),
@@ -47,7 +47,16 @@ fn key_service(of: &Installation) -> String {
         capacity = of.settings.audit_capacity_mib,
         ttl = of.settings.kek_cache_ttl,
         access = of.settings.access.join(", "),
+        plugins = plugins(of),
     )
+}
+
+fn plugins(of: &Installation) -> String {
+    if of.settings.plugins {
+        format!("plugins:\n  listen: {}\n", of.plugins_address())
+    } else {
+        String::new()
+    }
 }
 
 fn kms_plugin(of: &Installation) -> String {

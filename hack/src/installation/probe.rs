@@ -19,7 +19,11 @@ pub struct Answer {
     pub body: String,
 }
 
-pub(super) fn get(port: u16, path: &str) -> Result<Answer> {
+/// Asks a probe address on loopback.
+///
+/// # Errors
+/// When nobody answers.
+pub fn get(port: u16, path: &str) -> Result<Answer> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
     stream.set_read_timeout(Some(LIMIT))?;
