@@ -31,6 +31,8 @@ async fn the_command_line_is_as_documented() {
 
         Commands:
           serve  Serve kube-apiserver until SIGTERM or SIGINT
+          enrol  Get this node's first certificate from the key service with an enrolment file, which is
+                 used up
           help   Print this message or the help of the given subcommand(s)
 
         Options:
@@ -49,6 +51,28 @@ async fn the_command_line_is_as_documented() {
         Options:
               --config <FILE>  Configuration file (YAML); the sample is config/kms-plugin.yaml
           -h, --help           Print help
+    "#]],
+    )
+    .await;
+    check(
+        &["enrol", "--help"],
+        expect![[r#"
+        Get this node's first certificate from the key service with an enrolment file, which is used up.
+
+        Run it on the node as the user id of the plugin; a plugin that runs takes the certificate by itself.
+        The file comes from `kubectl strongroom enrol node` and counts for 15 minutes.
+
+        Usage: kms-plugin enrol --config <FILE> --enrolment <FILE>
+
+        Options:
+              --config <FILE>
+                  Configuration file (YAML) with keyService.identityDir
+
+              --enrolment <FILE>
+                  The enrolment file
+
+          -h, --help
+                  Print help (see a summary with '-h')
     "#]],
     )
     .await;
