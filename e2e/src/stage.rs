@@ -79,6 +79,9 @@ impl Stage {
     pub fn bring_up_made(&mut self) -> Result<()> {
         self.start(Program::HsmAgent, "")?;
         self.wait_answering(Program::HsmAgent)?;
+        // It answers its probes before it has its socket.
+        let socket = self.installation.path("run/hsm/agent.sock");
+        wait(ANSWER_LIMIT, "the agent listens", || Ok(socket.exists()))?;
         self.open()
     }
 
