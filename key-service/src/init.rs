@@ -12,8 +12,8 @@ use strongroom_core::{
 };
 use strongroom_crypto::{LockedMemory, LockedMemorySize, P256PublicKey, ReserveError, random};
 use strongroom_hsm::{
-    AgentClient, CaCertificateRequest, CaSubject, Hsm, HsmError, TokenDescription, TokenState,
-    Validity,
+    AgentClient, CaCertificateRequest, CaSubject, Hsm, HsmError, Reason, TokenDescription,
+    TokenState, Validity,
 };
 use strongroom_runtime::{SystemClock, fault};
 use strongroom_store::{SqliteStore, sqlite};
@@ -147,6 +147,7 @@ pub(crate) async fn init(config: &Config) -> Result<Summary, InitError> {
     };
     fault::point!("key-service.init.intent-written");
 
+    looked_at(agent.as_ref()).await?;
     let token = agent.initialize(instance).await?;
     fault::point!("key-service.init.token-initialised");
     let pin = pin(instance, &token)?;
@@ -190,17 +191,17 @@ async fn begin(data: &DataDir, agent: &dyn Hsm) -> Result<InstanceId, InitError>
     Ok(instance)
 }
 
-/// What the agent says of its token; one that has only just started is given time to look at it.
-async fn looked_at(agent: &dyn Hsm) -> Result<TokenDescription, InitError> {
-    let mut looks = 0;
-    loop {
-        let token = agent.describe().await?;
-        looks += 1;
-        if token.state != TokenState::Starting || looks == LOOKS_MAX {
-            return Ok(token);
+/// What the agent says of its token; one that has only just started is given time to listen and to look at it.
+async fn looked_at(agent: &dyn Hsm) -> Result<TokenDescription, HsmError> {
+    for _ in 1..LOOKS_MAX {
+        match agent.describe().await {
+            Ok(token) if token.state == TokenState::Starting => {}
+            Err(error) if error.reason() == Reason::Unreachable => {}
+            answer => return answer,
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
+    agent.describe().await
 }
 
 fn pin(instance: InstanceId, token: &TokenDescription) -> Result<Pin, InitError> {
