@@ -8,6 +8,7 @@ pub mod dump;
 pub mod envelope;
 pub mod mtls;
 pub mod native;
+pub mod nodes;
 pub mod plugin;
 pub mod remote;
 pub mod stage;

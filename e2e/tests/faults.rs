@@ -76,7 +76,7 @@ fn every_fault_point_of_the_sources_is_in_the_table() -> Result<()> {
     for folder in ["hsm-agent/src", "key-service/src", "kms-plugin/src"] {
         collect_points(&root.join(folder), &mut named)?;
     }
-    // Those of a node's certificates are in a story of their own, `remote.rs`.
+    // Those of a node's certificates are in a story of their own, `long_remote.rs`.
     let table = POINTS.iter().map(|(name, _)| *name);
     let table = table.chain(remote::POINTS.iter().copied());
     assert_eq!(named, table.map(str::to_owned).collect::<BTreeSet<_>>());

@@ -1,122 +1,31 @@
 //! Plugins on other control-plane nodes: enrolled with a secret that is used once, the same key ids as on the key
-//! service's own node, and certificates that renew whatever kills the plugin.
+//! service's own node, a door for each kind of certificate, and the end of an identity of which there is a copy.
 #![forbid(unsafe_code)]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use strongroom_api::strongroom::{
     kms::v1::{
-        ProbeRequest, etcd_keys_client::EtcdKeysClient,
+        ProbeRequest, RenewRequest, etcd_keys_client::EtcdKeysClient,
         node_certificates_client::NodeCertificatesClient,
     },
-    v1::{
-        DescribeInstanceRequest, DescribeInstanceResponse, InviteNodeRequest, NodeState,
-        instance_client::InstanceClient, nodes_client::NodesClient,
-    },
+    v1::{DescribeInstanceRequest, instance_client::InstanceClient},
 };
 use strongroom_e2e::{
     mtls::{self, Credentials, StoryClock},
-    remote::{POINTS, Remote, Ways},
+    nodes::{clean_up, describe, enrol, invite, invite_now, read_audit, refused, stage, states},
+    remote::{Remote, Ways},
     stage::Stage,
-    world::{run, wait},
+    world::wait,
 };
-use strongroom_hack::{installation::Program, programs::Build};
+use strongroom_hack::installation::Program;
 use tokio::io::AsyncReadExt;
 use tonic::Code;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
-
-/// An installation with a port for plugins, and the clock of its programs.
-fn stage(name: &str, port: u16) -> Result<(Stage, StoryClock)> {
-    let mut clock = None;
-    let mut stage = Stage::lay_out(name, port, Build::FaultPoints, |settings| {
-        settings.plugins = true;
-        clock = Some(StoryClock::of(settings));
-    })?;
-    let clock = clock.context("the settings were changed")?;
-    clock.start()?;
-    stage.bring_up()?;
-    Ok((stage, clock))
-}
-
-fn clean_up(stage: Stage, clock: &StoryClock) -> Result<()> {
-    stage.verify_audit()?;
-    clock.remove()?;
-    stage.clean_up()
-}
-
-/// An enrolment file for a node, as an administrator makes it on a machine with the true time.
-fn invite(stage: &Stage, node: &str) -> Result<PathBuf> {
-    let file = place(stage, node);
-    // A file that is there is never written over.
-    let _ = fs::remove_file(&file);
-    let administrator = stage.installation.path("etc/administrator.yaml");
-    let mut command = stage.installation.kubectl_strongroom(&administrator);
-    run(command.args(["enrol", "node", node, "-f"]).arg(&file))?;
-    Ok(file)
-}
-
-fn place(stage: &Stage, node: &str) -> PathBuf {
-    let folder = stage.installation.path("etc");
-    folder.join(format!("enrolment-{node}.yaml"))
-}
-
-/// The same under the clock of the story.
-fn invite_now(stage: &Stage, clock: &StoryClock, node: &str) -> Result<PathBuf> {
-    stage.installation.administrator("administrator")?;
-    let credentials = Credentials::of_administrator(&stage.installation, "administrator")?;
-    let request = InviteNodeRequest {
-        node: node.to_owned(),
-    };
-    let address = stage.installation.server();
-    let invited = stage.block_on(async {
-        let channel = mtls::channel(&address, &credentials, clock).await?;
-        anyhow::Ok(NodesClient::new(channel).invite(request).await?)
-    });
-    let invited = invited?.into_inner();
-    let file = place(stage, node);
-    let text = format!(
-        "expires: soon\ninstanceID: {}\nnode: {node}\nrootSha256: {}\nsecret: {}\nendpoints: ['{}']\n",
-        invited.instance_id,
-        invited.root_sha256,
-        invited.secret,
-        invited.endpoints.join("', '"),
-    );
-    fs::write(&file, text)?;
-    Ok(file)
-}
-
-fn describe(stage: &Stage, clock: &StoryClock) -> Result<DescribeInstanceResponse> {
-    stage.installation.administrator("administrator")?;
-    let credentials = Credentials::of_administrator(&stage.installation, "administrator")?;
-    let address = stage.installation.server();
-    let described = stage.block_on(async {
-        let channel = mtls::channel(&address, &credentials, clock).await?;
-        let request = DescribeInstanceRequest {};
-        anyhow::Ok(InstanceClient::new(channel).describe(request).await?)
-    });
-    Ok(described?.into_inner())
-}
-
-fn enrol(stage: &Stage, remote: &Remote, file: &Path) -> Result<()> {
-    let output = remote.enrol(&stage.installation, file, "")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{said}");
-    Ok(())
-}
-
-fn refused(stage: &Stage, remote: &Remote, file: &Path) -> Result<String> {
-    let output = remote.enrol(&stage.installation, file, "")?;
-    ensure!(!output.status.success(), "it was enrolled");
-    Ok(String::from_utf8(output.stderr)?)
-}
 
 #[test]
 fn two_nodes_share_key_ids_and_each_opens_what_the_other_sealed() -> Result<()> {
@@ -170,18 +79,6 @@ fn check_same(stage: &Stage, remote: &Remote) -> Result<()> {
     assert_eq!(remote.plugin.decrypt(&here)?, [7; 32]);
     assert_eq!(stage.plugin.decrypt(&there)?, [8; 32]);
     Ok(())
-}
-
-/// All bytes of the audit log, as text.
-fn read_audit(stage: &Stage) -> Result<String> {
-    let mut text = String::new();
-    for entry in fs::read_dir(stage.installation.audit_dir())? {
-        let path = entry?.path();
-        if path.is_file() {
-            text.push_str(&String::from_utf8_lossy(&fs::read(path)?));
-        }
-    }
-    Ok(text)
 }
 
 #[test]
@@ -306,103 +203,6 @@ async fn probe_stranger(address: &str, trusted: &Credentials, clock: &StoryClock
 }
 
 #[test]
-fn killed_anywhere_in_a_renewal_the_node_keeps_its_identity() -> Result<()> {
-    let (mut stage, clock) = stage("remote-kills", 24090)?;
-    let mut remote = Remote::lay_out(&stage.installation, "cp-2", 24096, Ways::default())?;
-    for point in POINTS.iter().filter(|point| point.contains(".enrol.")) {
-        check_enrolment(&mut stage, &clock, &remote, point).with_context(|| (*point).to_owned())?;
-    }
-    enrol(&stage, &remote, &invite(&stage, "cp-2")?)?;
-    remote.start(&stage.installation, "")?;
-    remote.wait_ready()?;
-    let sealed = remote.plugin.encrypt(&[3; 32])?;
-    for point in POINTS.iter().filter(|point| !point.contains(".enrol.")) {
-        // The file is replaced twice: for the next key, and for the next certificate.
-        let passes: &[u32] = if point.contains(".identity.") {
-            &[0, 1]
-        } else {
-            &[0]
-        };
-        for passed in passes {
-            let faults = format!("{point}={passed}*off->kill");
-            check_renewal(&mut stage, &clock, &mut remote, &faults)
-                .with_context(|| faults.clone())?;
-            assert_eq!(remote.plugin.decrypt(&sealed)?, [3; 32]);
-        }
-    }
-    assert_eq!(states(&stage, &clock)?, ["Enrolled"]);
-    remote.kill();
-    clean_up(stage, &clock)
-}
-
-/// Whatever is killed in an enrolment, another secret does it.
-fn check_enrolment(
-    stage: &mut Stage,
-    clock: &StoryClock,
-    remote: &Remote,
-    point: &str,
-) -> Result<()> {
-    let faults = format!("{point}=kill");
-    let by_service = point.starts_with("key-service");
-    if by_service {
-        stage.start(Program::KeyService, &faults)?;
-        stage.wait_ready(Program::KeyService)?;
-    }
-    let file = invite_now(stage, clock, "cp-2")?;
-    let output = remote.enrol(
-        &stage.installation,
-        &file,
-        if by_service { "" } else { &faults },
-    )?;
-    ensure!(!output.status.success() && !remote.identity().exists());
-    if by_service {
-        stage.process(Program::KeyService)?.wait_killed()?;
-    }
-    stage.recover()?;
-    let said = refused(stage, remote, &file)?;
-    ensure!(said.contains("was used already"), "{said}");
-    Ok(())
-}
-
-fn check_renewal(
-    stage: &mut Stage,
-    clock: &StoryClock,
-    remote: &mut Remote,
-    faults: &str,
-) -> Result<()> {
-    let before = remote.serial()?;
-    if faults.starts_with("key-service") {
-        stage.start(Program::KeyService, faults)?;
-        stage.wait_ready(Program::KeyService)?;
-        remote.start(&stage.installation, "")?;
-        remote.wait_ready()?;
-        clock.skip(17 * HOUR)?;
-        stage.process(Program::KeyService)?.wait_killed()?;
-        stage.recover()?;
-    } else {
-        // What the fault point counts begins with the start, before anything is due.
-        let shows = faults.starts_with("plugin.renew.before-show");
-        let faults = if shows {
-            faults.replace("0*off", "1*off")
-        } else {
-            faults.to_owned()
-        };
-        remote.start(&stage.installation, &faults)?;
-        remote.wait_ready()?;
-        clock.skip(17 * HOUR)?;
-        remote.wait_killed()?;
-        remote.start(&stage.installation, "")?;
-    }
-    wait(LIMIT, "the certificate is renewed", || {
-        Ok(remote.serial()? != before)
-    })?;
-    remote.wait_ready()?;
-    wait(LIMIT, "the plugin seals", || {
-        Ok(remote.plugin.encrypt(&[0; 32]).map(|_| true)?)
-    })
-}
-
-#[test]
 fn a_renewal_with_an_older_copy_revokes_the_node_until_it_is_enrolled_anew() -> Result<()> {
     let (stage, clock) = stage("remote-copies", 24100)?;
     let mut remote = Remote::lay_out(&stage.installation, "cp-2", 24106, Ways::default())?;
@@ -460,23 +260,6 @@ fn a_renewal_with_an_older_copy_revokes_the_node_until_it_is_enrolled_anew() -> 
     clean_up(stage, &clock)
 }
 
-/// What becomes of each node, as the key service says it.
-fn states(stage: &Stage, clock: &StoryClock) -> Result<Vec<&'static str>> {
-    let described = describe(stage, clock)?;
-    let word = |state| match state {
-        NodeState::Unspecified => "Unspecified",
-        NodeState::Invited => "Invited",
-        NodeState::Enrolled => "Enrolled",
-        NodeState::Expired => "Expired",
-        NodeState::Revoked => "Revoked",
-    };
-    Ok(described
-        .nodes
-        .iter()
-        .map(|node| word(node.state()))
-        .collect())
-}
-
 /// Asks for a renewal for a key of the thief's own.
 async fn renew_with(address: &str, thief: &Credentials, clock: &StoryClock) -> Result<()> {
     let key = rcgen::KeyPair::generate()?;
@@ -484,7 +267,7 @@ async fn renew_with(address: &str, thief: &Credentials, clock: &StoryClock) -> R
         .serialize_request(&key)?
         .pem()?;
     let channel = mtls::channel(address, thief, clock).await?;
-    let request = strongroom_api::strongroom::kms::v1::RenewRequest { request_pem };
+    let request = RenewRequest { request_pem };
     let answer = NodeCertificatesClient::new(channel).renew(request).await;
     let status = answer.err().context("the copy was renewed")?;
     ensure!(status.code() == Code::Unauthenticated, "{status}");

@@ -6,8 +6,8 @@ use rusqlite::Connection;
 use strongroom_api::strongroom::{
     storage::v1::{KekRecord, Record, Root, RootEnvelope, root_envelope},
     v1::{
-        CreateKeyRequest, CreateKeyRingRequest, DescribeInstanceRequest, KeyAlgorithm, KeyPurpose,
-        RotateKeyRequest,
+        CreateKeyRequest, CreateKeyRingRequest, DescribeInstanceRequest, InviteNodeRequest,
+        KeyAlgorithm, KeyPurpose, RotateKeyRequest, nodes_client::NodesClient,
     },
 };
 
@@ -18,6 +18,9 @@ use crate::place::Place;
 /// The sentence about the KEK that everything else hangs on.
 const SYSTEM_KEK: &str =
     "the KEK of the system ring is not what the token signed, or does not open under its root";
+
+/// The identity of a node, which every invitation writes anew.
+const NODE_PATH: &str = "node/kms-plugin/cp-2";
 
 /// One instance with three saved states, each after a genuine change of the one before.
 pub(crate) struct Changed {
@@ -41,10 +44,13 @@ fn a_store_changed_record_by_record_is_refused_by_name() -> Result<()> {
 impl Changed {
     fn prepare() -> Result<Self> {
         let mut place = Place::initialised("refusals-store", 23000)?;
+        place.installation.settings_mut().plugins = true;
+        place.installation.write_configuration()?;
         place.save("initial")?;
         let (ring, third, key, system) = place.serve_during(async |native| {
             let ring = make_ring(&native, "payments").await?;
             let third = make_ring(&native, "stock").await?;
+            invite(&native).await?;
             let request = CreateKeyRequest {
                 ring_id: ring.clone(),
                 name: "orders".to_owned(),
@@ -62,7 +68,10 @@ impl Changed {
             key: key.clone(),
             etag: String::new(),
         };
-        place.serve_during(async |native| Ok(native.keys().rotate_key(request).await?))?;
+        place.serve_during(async |native| {
+            invite(&native).await?;
+            Ok(native.keys().rotate_key(request).await?)
+        })?;
         place.save("late")?;
         Ok(Self {
             place,
@@ -103,7 +112,11 @@ impl Changed {
             earlier != self.raw("late", &self.key_path)?,
             "rotating wrote the head again"
         );
-        let cases: [(&str, Option<Vec<u8>>); 4] = [
+        // A secret that is void by now, or a certificate that was superseded, would count again.
+        let invited = self.raw("early", NODE_PATH)?;
+        let cases: [(&str, Option<Vec<u8>>); 6] = [
+            (NODE_PATH, Some(invited)),
+            (NODE_PATH, None),
             (&self.key_path, None),
             (&outbox, Some(of_init)),
             (&self.key_path, Some(earlier)),
@@ -254,6 +267,13 @@ impl Changed {
         }
         Ok(highest)
     }
+}
+
+async fn invite(native: &Native) -> Result<()> {
+    let node = "cp-2".to_owned();
+    let mut nodes = NodesClient::new(native.channel());
+    nodes.invite(InviteNodeRequest { node }).await?;
+    Ok(())
 }
 
 async fn make_ring(native: &Native, name: &str) -> Result<String> {
