@@ -136,7 +136,7 @@ impl RpcError for UpstreamError {
             Self::Unusable { .. } => Code::FailedPrecondition,
             Self::Moved => Code::Aborted,
             Self::Refused => Code::InvalidArgument,
-            Self::Busy => Code::ResourceExhausted,
+            Self::Busy | Self::Exhausted { .. } => Code::ResourceExhausted,
         }
     }
 }

@@ -50,9 +50,15 @@ pub enum UpstreamError {
     /// It does not accept the request as it is.
     #[error("the key service refused the request")]
     Refused,
-    /// Too much is under way.
+    /// The plugin has too much under way.
     #[error("too many requests are under way")]
     Busy,
+    /// The key service has no room: for requests, or in its audit log.
+    #[error("the key service has no room for the request: {cause}")]
+    Exhausted {
+        /// Its sentence.
+        cause: String,
+    },
 }
 
 /// The client of the key service. A clone is another handle to the same connections.
@@ -276,7 +282,7 @@ fn sort(status: Status) -> UpstreamError {
     match status.code() {
         Code::Aborted => UpstreamError::Moved,
         Code::InvalidArgument | Code::NotFound | Code::OutOfRange => UpstreamError::Refused,
-        Code::ResourceExhausted => UpstreamError::Busy,
+        Code::ResourceExhausted => UpstreamError::Exhausted { cause: cause() },
         // A certificate that is not accepted closes one way, and says nothing about the key.
         Code::DeadlineExceeded | Code::Cancelled | Code::Ok | Code::Unauthenticated => {
             UpstreamError::Away { cause: cause() }
@@ -335,10 +341,22 @@ mod tests {
         ] {
             let error = sort(status);
             assert!(
-                matches!(error, UpstreamError::Away { .. } | UpstreamError::Busy),
+                matches!(
+                    error,
+                    UpstreamError::Away { .. } | UpstreamError::Exhausted { .. }
+                ),
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_full_audit_log_is_named() {
+        let error = sort(Status::resource_exhausted("the audit log is full"));
+        assert_eq!(
+            error.to_string(),
+            "the key service has no room for the request: the audit log is full"
+        );
     }
 
     #[test]
