@@ -23,32 +23,33 @@ use strongroom_hack::{
 };
 
 const ENCRYPTION: &str = "/etc/strongroom/apiserver/encryption.yaml";
+const ENROL: &str = "/etc/kubernetes/manifests/strongroom-enrol.yaml";
 const INIT: &str = "/etc/kubernetes/manifests/strongroom-init.yaml";
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A cluster of one node that has the images.
+/// A cluster whose nodes have the images.
 struct Stage {
     cluster: ScopedCluster,
     written: Written,
-    /// Goes with the last program that is in it.
-    _images: tempfile::TempDir,
+    images: tempfile::TempDir,
 }
 
 impl Stage {
-    fn start(name: &str) -> Result<Self> {
+    /// A cluster of nodes that are all control planes.
+    fn start(name: &str, nodes: usize) -> Result<Self> {
         let images = tempfile::tempdir()?;
         // The program works for root where others may not enter, such as in root's home.
         fs::set_permissions(images.path(), Permissions::from_mode(0o700))?;
         let written = image::write(images.path(), Build::Image)?;
-        let cluster = ScopedCluster::up(Options::new(name.parse()?).with_nodes(1, 1)?)?;
+        let cluster = ScopedCluster::up(Options::new(name.parse()?).with_nodes(nodes, nodes)?)?;
         for image in &written.images {
             cluster.load_image(&image.archive)?;
         }
         Ok(Self {
             cluster,
             written,
-            _images: images,
+            images,
         })
     }
 
@@ -56,9 +57,13 @@ impl Stage {
         self.cluster.node("node-0")
     }
 
-    /// `kubectl strongroom` as root on the node.
+    /// `kubectl strongroom` as root on the first node.
     fn strongroom(&self, arguments: &[&str]) -> Result<Output> {
-        let mut command: Command = self.node()?.command(&self.written.kubectl_strongroom)?;
+        self.strongroom_on(self.node()?, arguments)
+    }
+
+    fn strongroom_on(&self, node: Node<'_>, arguments: &[&str]) -> Result<Output> {
+        let mut command: Command = node.command(&self.written.kubectl_strongroom)?;
         Ok(command.args(arguments).output()?)
     }
 
@@ -189,7 +194,7 @@ fn assert_permissions(found: &BTreeMap<String, Found>) {
 
 #[test]
 fn node_is_set_up_encrypts_and_is_left_alone_afterwards() -> Result<()> {
-    let stage = Stage::start("e2e-bootstrap")?;
+    let stage = Stage::start("e2e-bootstrap", 1)?;
     let node = stage.node()?;
 
     let before = stage.files()?;
@@ -246,7 +251,7 @@ impl Stage {
 
 #[test]
 fn init_that_is_interrupted_or_repeated_makes_one_instance() -> Result<()> {
-    let stage = Stage::start("e2e-bootstrap-init")?;
+    let stage = Stage::start("e2e-bootstrap-init", 1)?;
     let node = stage.node()?;
     let plan: Value = serde_json::from_str(&stage.bootstraps(&["--plan", "-o", "json"])?)?;
 
@@ -301,4 +306,43 @@ fn contains(folder: &Path, text: &str) -> Result<bool> {
         }
     }
     Ok(false)
+}
+
+#[test]
+fn second_node_joins_and_encrypts_with_the_same_key() -> Result<()> {
+    let stage = Stage::start("e2e-bootstrap-join", 2)?;
+    let (first, second) = (stage.node()?, stage.cluster.node("node-1")?);
+    stage.bootstraps(&["--plugins-port=8444"])?;
+    let file = stage.images.path().join("enrolment.yaml");
+    let file = file.to_str().context("UTF-8")?;
+    succeeded(stage.strongroom(&["enrol", "node", "node-1", "--file", file])?)?;
+
+    let join = ["bootstrap", "--join", file];
+    let said = succeeded(stage.strongroom_on(second, &join)?)?;
+    assert!(said.starts_with("Done.\n"), "{said}");
+    let again = succeeded(stage.strongroom_on(second, &join)?)?;
+    assert!(again.starts_with("Nothing to change.\n"), "{again}");
+    for left in ["/etc/strongroom/kms-plugin/enrolment.yaml", ENROL] {
+        assert!(!second.on_disk(left).exists(), "{left}");
+    }
+
+    let mut key_ids = Vec::new();
+    for (node, name) in [(first, "one"), (second, "two")] {
+        node.set_encryption(ENCRYPTION)?;
+        node.restart_api_server(Health::Ready)?;
+        node.kubectl(&["create", "secret", "generic", name, "--from-literal=a=b"])?;
+        let raw = stage.cluster.etcd_get(&secret_path(name))?;
+        let raw = raw.context("the Secret is in etcd")?;
+        key_ids.push(envelope::parse(&raw.value)?.key_id);
+    }
+    assert_eq!(key_ids[0], key_ids[1]);
+
+    let refused = stage.strongroom_on(second, &["bootstrap", "--no-kubeconfig"])?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("There is exactly one: a single point"),
+        "{said}"
+    );
+    Ok(())
 }

@@ -155,6 +155,9 @@ pub(crate) struct VerifyArgs {
 /// The pod strongroom-init makes the token and the instance, once; bootstrap waits for it and removes it. kube-apiserver
 /// itself is not touched: the flags and folders to add are printed.
 ///
+/// There is one key service. Each further control-plane node gets the plugin alone, with --join. Give the same flags when
+/// you run it again.
+///
 /// Exit code 0 when the node is set up, 1 when something stands in the way or fails, 3 when something takes longer than
 /// the timeout: run it again then.
 #[derive(Debug, Group)]
@@ -175,6 +178,12 @@ pub(crate) struct BootstrapArgs {
     /// Port of the key service
     #[arg(long, value_name = "PORT", default_value_t = 8443)]
     pub(crate) port: u16,
+    /// Port for the plugins of other control-plane nodes, which join with --join [default: none]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) plugins_port: Option<u16>,
+    /// Set up the plugin alone, for a key service on another node; FILE comes from `kubectl strongroom enrol node`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["address", "plugins_port", "api_server", "no_kubeconfig"])]
+    pub(crate) join: Option<PathBuf>,
     /// The first of three ports on loopback for probes and metrics
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     pub(crate) probes_port: u16,

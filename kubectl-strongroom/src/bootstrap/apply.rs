@@ -11,10 +11,12 @@ use super::{
     accounts::{group_line, user_line},
     certificate::{self, CertificateError, Issued},
     files::{self, WriteError},
-    host::{LookError, Root},
-    initialise::{Logs, Meaning},
-    instance, kubeconfig,
-    layout::{Content, Entry, Secret},
+    host::{self, LookError, Root},
+    instance,
+    join::{self, JoinError},
+    kubeconfig,
+    layout::{Act, Content, Entry, Once, Secret},
+    logs::{Logs, Meaning},
     plan::{Plan, Step},
     probe, processes,
     settings::{Program, Settings},
@@ -31,18 +33,20 @@ pub(crate) enum ApplyError {
     Write(#[from] WriteError),
     #[error(transparent)]
     Look(#[from] LookError),
+    #[error(transparent)]
+    Join(#[from] JoinError),
     #[error("the key service's kubeconfig cannot be made")]
     Kubeconfig(#[source] rcgen::Error),
     #[error("the cluster's certificate authority {} is not here", .0.display())]
     NoCa(PathBuf),
     #[error("the administrator's certificate is not issued")]
     Certificate(#[from] CertificateError),
-    #[error("init was refused: {0}")]
-    Init(String),
+    #[error("{act} was refused: {reason}")]
+    Refused { act: &'static str, reason: String },
     #[error(
-        "init has not finished in time; its pod is removed, and the next run goes on where it was. {0}"
+        "{act} has not finished in time; its pod is removed, and the next run goes on where it was. {last}"
     )]
-    InitLate(String),
+    ActLate { act: &'static str, last: String },
     #[error("{program} is not ready in time: {missing}; run it again to go on")]
     Late {
         program: &'static str,
@@ -61,7 +65,7 @@ impl ApplyError {
     pub(crate) const fn is_late(&self) -> bool {
         matches!(
             self,
-            Self::InitLate(_) | Self::Late { .. } | Self::NotAlone(_)
+            Self::ActLate { .. } | Self::Late { .. } | Self::NotAlone(_)
         )
     }
 }
@@ -84,8 +88,8 @@ impl Apply<'_> {
         for planned in plan.work() {
             self.step(&planned.step)?;
         }
-        for program in Program::ALL {
-            self.wait_ready(program)?;
+        for program in self.settings.programs() {
+            self.wait_ready(*program)?;
         }
         Ok(())
     }
@@ -105,7 +109,7 @@ impl Apply<'_> {
                 files::put(self.root, entry, &content)?;
                 self.say(&format!("{}", entry.path.display()))
             }
-            Step::Initialise(pod) => self.initialise(pod),
+            Step::Once(once) => self.once(once),
             Step::Remove(path) => {
                 files::remove(self.root, path)?;
                 self.say(&format!("removed {}", path.display()))
@@ -125,6 +129,10 @@ impl Apply<'_> {
             Content::Secret(Secret::AdministratorKey) => Ok(self.issued()?.key.clone()),
             Content::Secret(Secret::AdministratorCertificate) => Ok(self.issued()?.chain.clone()),
             Content::Secret(Secret::Root) => Ok(self.issued()?.root.clone()),
+            Content::Secret(Secret::Enrolment) => match &self.settings.join {
+                Some(join) => Ok(join::read(&join.file)?),
+                None => Ok(String::new()),
+            },
         }
     }
 
@@ -150,18 +158,42 @@ impl Apply<'_> {
         Ok(self.issued.as_ref().expect("was issued just now"))
     }
 
-    fn initialise(&mut self, pod: &Entry) -> Result<(), ApplyError> {
+    fn once(&mut self, once: &Once) -> Result<(), ApplyError> {
         // What an interrupted run left may still be there.
-        files::remove(self.root, &pod.path)?;
-        self.wait_alone()?;
-        let content = self.content(pod)?;
-        files::put(self.root, pod, &content)?;
-        self.say("making the token and the instance")?;
-        let outcome = self.wait_initialised();
-        // Whatever came out, init does not run again by itself.
-        files::remove(self.root, &pod.path)?;
+        self.take_away(once)?;
+        if once.act == Act::Init {
+            self.wait_alone()?;
+        }
+        for entry in once.secret.iter().chain([&once.pod]) {
+            let content = self.content(entry)?;
+            files::put(self.root, entry, &content)?;
+        }
+        self.say(match once.act {
+            Act::Init => "making the token and the instance",
+            Act::Enrol => "enrolling the node",
+        })?;
+        let outcome = self.wait_done(once.act);
+        // Whatever came out, it does not run again by itself.
+        self.take_away(once)?;
         outcome?;
-        self.wait_alone()
+        match once.act {
+            Act::Init => self.wait_alone(),
+            Act::Enrol => Ok(()),
+        }
+    }
+
+    fn take_away(&self, once: &Once) -> Result<(), ApplyError> {
+        for entry in [&once.pod].into_iter().chain(&once.secret) {
+            files::remove(self.root, &entry.path)?;
+        }
+        Ok(())
+    }
+
+    fn is_done(&self, act: Act) -> Result<bool, ApplyError> {
+        match act {
+            Act::Init => Ok(instance::look(self.root)?.identity.is_some()),
+            Act::Enrol => Ok(host::identity_is_newer(self.root, self.settings.started)?),
+        }
     }
 
     /// Two agents must not have the token at a time, nor two services the store; the users are ours alone.
@@ -177,17 +209,20 @@ impl Apply<'_> {
         Ok(())
     }
 
-    fn wait_initialised(&mut self) -> Result<(), ApplyError> {
+    fn wait_done(&mut self, act: Act) -> Result<(), ApplyError> {
         let end = Instant::now() + self.timeout;
-        let mut logs = Logs::new(self.root, self.settings);
+        let mut logs = Logs::new(self.root, self.settings.started, act);
         let mut last = None;
         loop {
-            if instance::look(self.root)?.identity.is_some() {
+            if self.is_done(act)? {
                 return Ok(());
             }
             for line in logs.news() {
                 let text = match line.meaning() {
-                    Meaning::Failure(reason) => return Err(ApplyError::Init(plain(&reason))),
+                    Meaning::Failure(reason) => {
+                        let (act, reason) = (act.name(), plain(&reason));
+                        return Err(ApplyError::Refused { act, reason });
+                    }
                     Meaning::Progress(text) => format!("{}: {text}", line.container),
                     Meaning::Detail => continue,
                 };
@@ -195,13 +230,15 @@ impl Apply<'_> {
                 last = Some(plain(&text));
             }
             if Instant::now() > end {
-                return Err(ApplyError::InitLate(last.map_or_else(
+                let act = act.name();
+                let last = last.map_or_else(
                     || {
-                        "no container of it has said anything: are the images on this node?"
+                        "No container of it has said anything: are the images on this node?"
                             .to_owned()
                     },
                     |line| format!("The last that was said: {line}"),
-                )));
+                );
+                return Err(ApplyError::ActLate { act, last });
             }
             thread::sleep(PAUSE);
         }

@@ -17,8 +17,8 @@ use super::{
     certificate,
     instance::{self, Instance},
     kubeconfig,
-    layout::{ADMINISTRATOR, ETC, KUBECONFIG, Layout, STATE},
-    settings::{ClusterAccess, Program, Settings},
+    layout::{ADMINISTRATOR, ETC, IDENTITY, KUBECONFIG, Layout, STATE},
+    settings::{ClusterAccess, Settings},
 };
 
 /// Somebody on this machine answers at once.
@@ -95,6 +95,8 @@ pub(super) struct Host {
     pub(super) instance: Instance,
     pub(super) kubeconfig_is_good: bool,
     pub(super) administrator_is_good: bool,
+    /// The plugin has a certificate for a key service on another node.
+    pub(super) is_enrolled: bool,
 }
 
 impl Host {
@@ -116,7 +118,7 @@ impl Host {
             }
         }
         let has_ca_key = access.is_some_and(|access| root.at(&access.ca_key).exists());
-        let pods = layout.pods.iter().chain([&layout.init]);
+        let pods = layout.pods.iter().chain([&layout.once.pod]);
         let is_started = pods.into_iter().any(|pod| paths.contains_key(&pod.path));
         Ok(Self {
             taken_ports: if is_started {
@@ -136,6 +138,7 @@ impl Host {
                 None => true,
             },
             administrator_is_good: administrator_is_good(root, now)?,
+            is_enrolled: root.at(IDENTITY).exists(),
         })
     }
 
@@ -151,8 +154,10 @@ impl Host {
 /// Who answers where a program of ours would listen is somebody else, before ours are started.
 fn taken_ports(settings: &Settings) -> Vec<u16> {
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let probes = Program::ALL.map(|program| loopback(settings.probes(program)));
-    let all = [settings.address].into_iter().chain(probes);
+    let programs = settings.programs().iter();
+    let probes = programs.map(|program| loopback(settings.probes(*program)));
+    let service = settings.join.is_none().then_some(settings.address);
+    let all = service.into_iter().chain(settings.plugins).chain(probes);
     all.filter(|address| TcpStream::connect_timeout(address, KNOCK_LIMIT).is_ok())
         .map(|address| address.port())
         .collect()
@@ -196,6 +201,16 @@ fn kubeconfig_is_good(
     };
     let soon = now + kubeconfig::RENEW_BEFORE;
     Ok(kubeconfig::is_good(&text, &ca, &access.server, soon))
+}
+
+/// Tells whether the plugin got its certificate after a time.
+pub(super) fn identity_is_newer(root: &Root, since: Timestamp) -> Result<bool, LookError> {
+    let path = root.at(IDENTITY);
+    match fs::metadata(&path) {
+        Ok(metadata) => Ok(metadata.mtime() >= since.as_second()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(LookError { path, source }),
+    }
 }
 
 fn administrator_is_good(root: &Root, now: Timestamp) -> Result<bool, LookError> {

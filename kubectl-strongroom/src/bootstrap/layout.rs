@@ -1,10 +1,15 @@
 //! What is on a node that is set up: accounts, folders, files. Made from the settings alone.
 
+mod files;
+mod folders;
+mod pods;
+
 use std::path::{Path, PathBuf};
 
 use super::{
+    join::Join,
     settings::{Program, Settings},
-    template::{fill, marked, sha256},
+    template::marked,
 };
 
 pub(super) const ETC: &str = "/etc/strongroom";
@@ -15,6 +20,8 @@ pub(super) const API_SERVER_SOCKETS: &str = "/var/lib/strongroom/sockets/apiserv
 pub(super) const ADMIN_SOCKET: &str = "/var/lib/strongroom/sockets/key-service/admin.sock";
 pub(super) const ADMINISTRATOR: &str = "/etc/strongroom/administrator";
 pub(super) const KUBECONFIG: &str = "/etc/strongroom/kubeconfig";
+pub(super) const ENROLMENT: &str = "/etc/strongroom/kms-plugin/enrolment.yaml";
+pub(super) const IDENTITY: &str = "/var/lib/strongroom/kms-plugin/identity/identity.json";
 pub(super) const PLUGIN_CONFIG: &str = "/etc/strongroom/kms-plugin/config.yaml";
 
 /// A user with a group of the same name and id.
@@ -54,6 +61,36 @@ pub(super) enum Secret {
     AdministratorCertificate,
     /// The root that the key service's certificate leads to. No secret, but known only after init.
     Root,
+    /// A copy of the enrolment file.
+    Enrolment,
+}
+
+/// A pod that is there only while it does its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Once {
+    pub(super) act: Act,
+    pub(super) pod: Entry,
+    /// What only this pod reads, removed with it.
+    pub(super) secret: Option<Entry>,
+}
+
+/// What is done once in the life of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    /// Make the token and the instance.
+    Init,
+    /// Get the node's first certificate.
+    Enrol,
+}
+
+impl Act {
+    /// How people call it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Enrol => "enrolment",
+        }
+    }
 }
 
 impl Entry {
@@ -94,8 +131,7 @@ pub(super) struct Layout {
     pub(super) accounts: Vec<Account>,
     /// Folders, and files that start nothing.
     pub(super) entries: Vec<Entry>,
-    /// The pod that makes the instance; it is there only while it runs.
-    pub(super) init: Entry,
+    pub(super) once: Once,
     /// The static pods.
     pub(super) pods: Vec<Entry>,
     /// What the first administrator needs.
@@ -105,107 +141,49 @@ pub(super) struct Layout {
 impl Layout {
     /// `token_is_made` leaves out of the init pod what would be refused.
     pub(super) fn new(settings: &Settings, token_is_made: bool) -> Self {
-        let mut entries = folders(settings);
-        entries.extend(files(settings));
+        let mut entries = folders::all(settings);
+        entries.extend(files::all(settings));
+        let (once, administrator) = match settings.join {
+            Some(_) => (pods::enrol(settings), Vec::new()),
+            None => (pods::init(settings, token_is_made), administrator()),
+        };
+        let programs = settings.programs();
+        let account = |program: &Program| Account {
+            name: program.full_name(),
+            id: settings.uid(*program),
+        };
+        let pod = |program: &Program| pods::serving(settings, *program);
         Self {
-            accounts: Program::ALL
-                .map(|program| Account {
-                    name: program.full_name(),
-                    id: settings.uid(program),
-                })
-                .to_vec(),
+            accounts: programs.iter().map(account).collect(),
             entries,
-            init: init_pod(settings, token_is_made),
-            pods: Program::ALL.map(|program| pod(settings, program)).to_vec(),
-            administrator: administrator(settings),
+            once,
+            pods: programs.iter().map(pod).collect(),
+            administrator,
         }
     }
 
     /// Every path that is looked at before the plan is made.
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
-        let init = std::iter::once(&self.init);
-        let entries = self.entries.iter().chain(init).chain(&self.pods);
+        let once = [&self.once.pod].into_iter().chain(&self.once.secret);
+        let entries = self.entries.iter().chain(once).chain(&self.pods);
         entries.chain(&self.administrator).map(|entry| &*entry.path)
     }
 }
 
-fn folders(settings: &Settings) -> Vec<Entry> {
-    let [service, plugin, agent] = [
-        settings.users.key_service,
-        settings.users.kms_plugin,
-        settings.users.hsm_agent,
-    ];
-    let etc = |name: &str, mode| Entry::folder(format!("{ETC}/{name}"), 0, 0, mode);
-    let own = |name: &str, owner| Entry::folder(format!("{STATE}/{name}"), owner, owner, 0o700);
-    let sockets = |name: &str, owner, group, mode| {
-        Entry::folder(format!("{STATE}/sockets/{name}"), owner, group, mode)
-    };
+fn administrator() -> Vec<Entry> {
+    let entry = |name: &str, secret| Entry::secret(format!("{ADMINISTRATOR}/{name}"), 0, secret);
     vec![
-        Entry::folder(ETC, 0, 0, 0o755),
-        etc("hsm-agent", 0o755),
-        etc("key-service", 0o755),
-        etc("kms-plugin", 0o755),
-        etc("apiserver", 0o700),
-        etc("administrator", 0o700),
-        etc("systemd", 0o755),
-        Entry::folder(STATE, 0, 0, 0o755),
-        own("hsm-agent", agent),
-        own("key-service", service),
-        own("audit", service),
-        own("kms-plugin", plugin),
-        Entry::folder(format!("{STATE}/sockets"), 0, 0, 0o755),
-        sockets("hsm", agent, service, 0o750),
-        sockets("kms", service, plugin, 0o750),
-        sockets("key-service", service, service, 0o700),
-        sockets("apiserver", plugin, plugin, 0o750),
+        entry("key.pem", Secret::AdministratorKey),
+        entry("certificate.pem", Secret::AdministratorCertificate),
+        entry("ca.pem", Secret::Root),
     ]
 }
 
-fn files(settings: &Settings) -> Vec<Entry> {
-    let values = values(settings);
-    let text = |name: &str, mode, template: &str| {
-        Entry::text(format!("{ETC}/{name}"), mode, &fill(template, &values))
-    };
-    let configs = Program::ALL.map(|program| {
-        let path = format!("{ETC}/{}/config.yaml", program.name());
-        Entry::text(path, 0o644, &config(settings, program))
-    });
-    let mut files = configs.to_vec();
-    files.extend([
-        text("cli.yaml", 0o600, include_str!("templates/cli.yaml")),
-        text(
-            "apiserver/encryption.yaml",
-            0o600,
-            include_str!("templates/encryption.yaml"),
-        ),
-    ]);
-    if settings.access.is_some() {
-        files.push(text(
-            "rbac.yaml",
-            0o644,
-            include_str!("templates/rbac.yaml"),
-        ));
-        let service = settings.users.key_service;
-        files.push(Entry::secret(KUBECONFIG, service, Secret::Kubeconfig));
-    }
-    files.extend(Program::ALL.map(|program| unit(settings, program)));
-    files.push(tmpfiles(settings));
-    files
-}
-
-/// The configuration of a program.
-fn config(settings: &Settings, program: Program) -> String {
-    let template = match program {
-        Program::HsmAgent => include_str!("templates/hsm-agent.yaml"),
-        Program::KeyService => include_str!("templates/key-service.yaml"),
-        Program::KmsPlugin => include_str!("templates/kms-plugin.yaml"),
-    };
-    fill(template, &values(settings))
-}
-
+/// What templates have names for.
 fn values(settings: &Settings) -> Vec<(&'static str, String)> {
     let uid = |program| settings.uid(program).to_string();
     let probes = |program| settings.probes(program).to_string();
+    let join = settings.join.as_ref();
     vec![
         ("hsm-agent-uid", uid(Program::HsmAgent)),
         ("key-service-uid", uid(Program::KeyService)),
@@ -217,101 +195,21 @@ fn values(settings: &Settings) -> Vec<(&'static str, String)> {
         ("resources", settings.resources.join(", ")),
         ("repository", settings.repository.clone()),
         ("tag", settings.tag.clone()),
-    ]
-}
-
-fn pod(settings: &Settings, program: Program) -> Entry {
-    let template = match program {
-        Program::HsmAgent => include_str!("templates/pod-hsm-agent.yaml"),
-        Program::KeyService => include_str!("templates/pod-key-service.yaml"),
-        Program::KmsPlugin => include_str!("templates/pod-kms-plugin.yaml"),
-    };
-    let name = format!("{}.yaml", program.full_name());
-    // With another configuration it is another pod, so the kubelet starts it anew.
-    let config = [("config", sha256(&config(settings, program)))];
-    let body = fill(template, &[&config[..], &values(settings)].concat());
-    Entry::text(settings.manifests.join(name), 0o600, &body)
-}
-
-fn init_pod(settings: &Settings, token_is_made: bool) -> Entry {
-    let token = if token_is_made {
-        ""
-    } else {
-        include_str!("templates/pod-init-token.yaml")
-    };
-    // The time makes each run a pod of its own; a kubelet takes an equal manifest for the one that has ended.
-    let own = [
-        ("token", token.to_owned()),
-        ("started", format!("{:?}", settings.started.to_string())),
-    ];
-    let body = fill(
-        include_str!("templates/pod-init.yaml"),
-        &[&own[..], &values(settings)].concat(),
-    );
-    Entry::text(
-        settings.manifests.join("strongroom-init.yaml"),
-        0o600,
-        &body,
-    )
-}
-
-fn administrator(_: &Settings) -> Vec<Entry> {
-    let entry = |name: &str, secret| Entry::secret(format!("{ADMINISTRATOR}/{name}"), 0, secret);
-    vec![
-        entry("key.pem", Secret::AdministratorKey),
-        entry("certificate.pem", Secret::AdministratorCertificate),
-        entry("ca.pem", Secret::Root),
-    ]
-}
-
-fn unit(settings: &Settings, program: Program) -> Entry {
-    let users = settings.users;
-    let (group, writable) = match program {
-        Program::HsmAgent => (Some(users.key_service), "hsm-agent sockets/hsm"),
-        Program::KeyService => (
-            Some(users.kms_plugin),
-            "key-service audit sockets/key-service sockets/kms",
+        (
+            "plugins",
+            settings.plugins.map_or_else(String::new, |address| {
+                format!("plugins:\n  listen: \"{address}\"\n")
+            }),
         ),
-        Program::KmsPlugin => (None, "kms-plugin sockets/apiserver"),
-    };
-    let writable: Vec<String> = writable
-        .split(' ')
-        .map(|folder| format!("{STATE}/{folder}"))
-        .collect();
-    let body = fill(
-        include_str!("templates/unit.service"),
-        &[
-            ("program", program.name().to_owned()),
-            ("uid", settings.uid(program).to_string()),
-            (
-                "groups",
-                group.map_or_else(String::new, |id| format!("SupplementaryGroups={id}\n")),
-            ),
-            ("writable", writable.join(" ")),
-        ],
-    );
-    let name = format!("{ETC}/systemd/{}.service", program.full_name());
-    Entry::text(name, 0o644, &body)
+        ("endpoints", join.map_or_else(String::new, quoted)),
+        (
+            "root",
+            join.map_or_else(String::new, |join| join.root_sha256.clone()),
+        ),
+    ]
 }
 
-/// For nodes whose `/var/lib` does not last.
-fn tmpfiles(settings: &Settings) -> Entry {
-    let mut body =
-        "# Copy it to /etc/tmpfiles.d if the folders below are not on a disk.\n".to_owned();
-    for folder in folders(settings) {
-        if folder.path.starts_with(STATE) {
-            let Entry {
-                path,
-                owner,
-                group,
-                mode,
-                content: _,
-            } = folder;
-            body.push_str(&format!(
-                "d {} {mode:04o} {owner} {group}\n",
-                path.display()
-            ));
-        }
-    }
-    Entry::text(format!("{ETC}/systemd/strongroom.conf"), 0o644, &body)
+fn quoted(join: &Join) -> String {
+    let endpoints = join.endpoints.iter().map(|text| format!("\"{text}\""));
+    endpoints.collect::<Vec<_>>().join(", ")
 }

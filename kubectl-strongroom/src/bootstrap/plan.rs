@@ -7,8 +7,8 @@ use super::{
     accounts::{Database, Taken},
     api_server,
     host::{Host, Kind, Seen},
-    layout::{Account, Content, ENCRYPTION, Entry, Layout, PLUGIN_CONFIG, Secret},
-    settings::Settings,
+    layout::{Account, Act, Content, ENCRYPTION, Entry, Layout, Once, PLUGIN_CONFIG, Secret},
+    settings::{Program, Settings},
     template::{Writer, writer},
 };
 
@@ -41,7 +41,7 @@ pub(super) enum Step {
     User(Account),
     Put(Entry),
     /// Write this pod, wait for its end, remove it.
-    Initialise(Entry),
+    Once(Once),
     /// Remove what an interrupted run left.
     Remove(PathBuf),
 }
@@ -94,6 +94,8 @@ pub(super) enum Refusal {
     InstanceLost,
     #[error("the API server of this node is {0}; Strongroom needs Kubernetes 1.32 or later")]
     TooOld(String),
+    #[error("this node has the key service itself; --join is for the others")]
+    HasKeyService,
     #[error(
         "{} is not here, so the key service's kubeconfig cannot be signed; give --cluster-pki, or --no-kubeconfig", .0.display()
     )]
@@ -128,7 +130,7 @@ impl Plan {
         for entry in &layout.entries {
             planner.put(entry);
         }
-        planner.init();
+        planner.once();
         for entry in layout.pods.iter().chain(&layout.administrator) {
             planner.put(entry);
         }
@@ -159,10 +161,14 @@ impl Planner<'_> {
         self.plan.steps.push(Planned { state, step });
     }
 
-    fn is_set_up(&self) -> bool {
-        let written = self.layout.pods.iter().chain(&self.layout.administrator);
-        written
-            .into_iter()
+    /// The administrator and the pod of the key service come after init.
+    fn was_initialised(&self) -> bool {
+        let service = self.layout.pods.iter().filter(|pod| {
+            let name = pod.path.file_stem();
+            name.is_some_and(|name| name == Program::KeyService.full_name())
+        });
+        service
+            .chain(&self.layout.administrator)
             .any(|entry| self.host.paths.contains_key(&entry.path))
     }
 
@@ -172,15 +178,18 @@ impl Planner<'_> {
         let encryption = server.and_then(|server| server.encryption.as_deref());
         let is_ours = encryption == Some(Path::new(ENCRYPTION));
         let is_here = host.instance.identity.is_some();
+        let joins = self.settings.join.is_some();
+        let is_lost = !is_here && !joins;
         let situations = [
             (host.euid != 0, Refusal::NotRoot),
+            (joins && is_here, Refusal::HasKeyService),
             (
-                host.text(PLUGIN_CONFIG).is_some_and(api_server::is_remote),
+                !joins && host.text(PLUGIN_CONFIG).is_some_and(api_server::is_remote),
                 Refusal::SecondKeyService,
             ),
-            (!is_here && self.is_set_up(), Refusal::InstanceLost),
+            (is_lost && self.was_initialised(), Refusal::InstanceLost),
             (
-                !is_here && !self.is_set_up() && is_ours,
+                is_lost && !self.was_initialised() && is_ours,
                 Refusal::InstanceElsewhere,
             ),
             (
@@ -303,20 +312,34 @@ impl Planner<'_> {
     fn is_good(&self, secret: Secret) -> bool {
         match secret {
             Secret::Kubeconfig => self.host.kubeconfig_is_good,
+            // It is there only while it is used.
+            Secret::Enrolment => false,
             Secret::AdministratorKey | Secret::AdministratorCertificate | Secret::Root => {
                 self.host.administrator_is_good
             }
         }
     }
 
-    fn init(&mut self) {
-        let pod = &self.layout.init;
-        if let Err(refusal) = self.state(pod) {
-            self.refuse(refusal);
-        } else if self.host.instance.identity.is_none() {
-            self.add(State::New, Step::Initialise(pod.clone()));
-        } else if self.host.paths.contains_key(&pod.path) {
-            self.add(State::Changed, Step::Remove(pod.path.clone()));
+    fn once(&mut self) {
+        let once = &self.layout.once;
+        let is_done = match once.act {
+            Act::Init => self.host.instance.identity.is_some(),
+            Act::Enrol => self.host.is_enrolled && !self.settings.overwrite,
+        };
+        let left = [&once.pod].into_iter().chain(&once.secret);
+        for entry in left.clone() {
+            if let Err(refusal) = self.state(entry) {
+                self.refuse(refusal);
+            }
+        }
+        if !is_done {
+            self.add(State::New, Step::Once(once.clone()));
+            return;
+        }
+        for entry in left {
+            if self.host.paths.contains_key(&entry.path) {
+                self.add(State::Changed, Step::Remove(entry.path.clone()));
+            }
         }
     }
 }
@@ -353,6 +376,7 @@ impl Entry {
                 Some("issued by the key service for 24 hours")
             }
             Content::Secret(Secret::Root) => Some("given by the key service"),
+            Content::Secret(Secret::Enrolment) => Some("a copy of the enrolment file"),
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{
     api_server::ApiServer,
     host::Host,
-    layout::{Account, Content, Entry},
+    layout::{Account, Act, Content, Entry, Once},
     plan::{Plan, Planned, State, Step},
 };
 use crate::output::columns;
@@ -140,11 +140,7 @@ impl Line {
             Step::Group(account) => Self::account("group", account),
             Step::User(account) => Self::account("user", account),
             Step::Put(entry) => Self::entry(entry),
-            Step::Initialise(pod) => Self {
-                what: "init",
-                note: Some("a pod that makes token and instance, waited for and removed again"),
-                ..Self::entry(pod)
-            },
+            Step::Once(once) => Self::once(once),
             Step::Remove(path) => Self {
                 what: "remove",
                 path: Some(shown(path)),
@@ -154,6 +150,24 @@ impl Line {
         Self {
             state: planned.state.into(),
             ..line
+        }
+    }
+
+    fn once(once: &Once) -> Self {
+        let (what, note) = match once.act {
+            Act::Init => (
+                "init",
+                "a pod that makes token and instance, waited for and removed again",
+            ),
+            Act::Enrol => (
+                "enrol",
+                "a pod that gets the node's first certificate, waited for and removed again",
+            ),
+        };
+        Self {
+            what,
+            note: Some(note),
+            ..Self::entry(&once.pod)
         }
     }
 

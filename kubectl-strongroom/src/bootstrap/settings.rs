@@ -7,7 +7,10 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::api_server::ApiServer;
+use super::{
+    api_server::ApiServer,
+    join::{Join, JoinError},
+};
 use crate::args::BootstrapArgs;
 
 /// The user id that the kernel shows for those it cannot name.
@@ -75,6 +78,10 @@ pub(super) struct Settings {
     /// Folder of static pods.
     pub(super) manifests: PathBuf,
     pub(super) access: Option<ClusterAccess>,
+    /// Where plugins of other nodes come in.
+    pub(super) plugins: Option<SocketAddr>,
+    /// The key service on another node, if this one gets the plugin alone.
+    pub(super) join: Option<Join>,
     /// Whether files that were changed by hand are written anew.
     pub(super) overwrite: bool,
     pub(super) started: Timestamp,
@@ -87,8 +94,14 @@ pub(super) struct Settings {
 pub(crate) enum SettingsError {
     #[error("user ids are three different numbers, and neither 0 nor {OVERFLOW_UID}")]
     Users,
-    #[error("the three ports from --probes-port on do not exist, or --port is among them")]
+    #[error(
+        "the three ports from --probes-port on, --port and --plugins-port must be five different ones"
+    )]
     Ports,
+    #[error("plugins of other nodes do not reach loopback; give --address")]
+    Loopback,
+    #[error(transparent)]
+    Join(#[from] JoinError),
     #[error(
         "it is not known where the API server is; give --api-server https://HOST:PORT, or --no-kubeconfig"
     )]
@@ -109,33 +122,42 @@ impl Settings {
             hsm_agent: args.hsm_agent_uid,
         };
         users.check()?;
-        let last = args
-            .probes_port
-            .checked_add(2)
-            .ok_or(SettingsError::Ports)?;
-        if args.probes_port == 0 || (args.probes_port..=last).contains(&args.port) {
-            return Err(SettingsError::Ports);
-        }
+        check_ports(args)?;
         let advertised = api_server
             .as_ref()
             .and_then(|server| server.advertise_address);
         let address = args.address.or(advertised);
+        let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        if args.plugins_port.is_some() && address.is_loopback() {
+            return Err(SettingsError::Loopback);
+        }
+        let join = args.join.as_deref().map(Join::load).transpose()?;
         Ok(Self {
             users,
-            address: SocketAddr::new(
-                address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-                args.port,
-            ),
+            address: SocketAddr::new(address, args.port),
             probes_port: args.probes_port,
             repository: args.image_repository.clone(),
             tag: args.image_tag.clone(),
             resources: args.resources.iter().map(|r| r.0.clone()).collect(),
             manifests: args.manifests.clone(),
-            access: access(args, known_server)?,
+            access: match join {
+                Some(_) => None,
+                None => access(args, known_server)?,
+            },
+            plugins: args.plugins_port.map(|port| SocketAddr::new(address, port)),
+            join,
             overwrite: args.overwrite,
             started,
             api_server,
         })
+    }
+
+    /// The programs that run on this node.
+    pub(super) fn programs(&self) -> &'static [Program] {
+        match self.join {
+            Some(_) => &[Program::KmsPlugin],
+            None => &Program::ALL,
+        }
     }
 
     pub(super) const fn uid(&self, program: Program) -> u32 {
@@ -167,6 +189,19 @@ impl Users {
         } else {
             Err(SettingsError::Users)
         }
+    }
+}
+
+fn check_ports(args: &BootstrapArgs) -> Result<(), SettingsError> {
+    let first = args.probes_port;
+    let last = first.checked_add(2).ok_or(SettingsError::Ports)?;
+    let others = [Some(args.port), args.plugins_port];
+    let is_probe = |port: &u16| (first..=last).contains(port);
+    let clash = others.iter().flatten().any(is_probe) || others[0] == others[1];
+    if first == 0 || clash {
+        Err(SettingsError::Ports)
+    } else {
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     api_server::ApiServer,
     host::{Host, Kind, Seen},
     instance::{Identity, Instance},
+    join::Join,
     layout::{ADMINISTRATOR, Content, ENCRYPTION, Layout, PLUGIN_CONFIG},
     plan::{Plan, Refusal, State, Step},
     report::Report,
@@ -200,8 +201,8 @@ fn file_that_was_edited_stays_unless_told_otherwise() {
 fn token_that_is_made_is_not_made_again() {
     let settings = settings(&[]);
     let init = |token_is_made| {
-        let text = Layout::new(&settings, token_is_made).init;
-        text.shown().unwrap().contains("name: hsm-agent-init")
+        let once = Layout::new(&settings, token_is_made).once;
+        once.pod.shown().unwrap().contains("name: hsm-agent-init")
     };
     assert!(init(false));
     assert!(!init(true));
@@ -334,12 +335,50 @@ fn no_kubeconfig_needs_no_authority() {
     assert!(layout.paths().all(|path| !path.ends_with("kubeconfig")));
 }
 
+/// A node that joins the key service of another.
+fn joining() -> Settings {
+    let mut settings = settings(&["--no-kubeconfig"]);
+    settings.join = Some(Join {
+        file: PathBuf::from("/root/enrolment-cp-2.yaml"),
+        endpoints: vec!["192.0.2.10:8444".to_owned()],
+        root_sha256: "0123456789abcdef".repeat(4),
+    });
+    settings
+}
+
+#[test]
+fn plan_for_a_joining_node_has_the_plugin_alone() {
+    let settings = joining();
+    let host = empty();
+    let plan = plan(&settings, &host);
+    let report = Report::new(&plan, &host);
+    expect_file!["../../tests/data/bootstrap-join.txt"].assert_eq(&report.plan_text());
+    let text = serde_yaml_ng::to_string(&report).unwrap();
+    expect_file!["../../tests/data/bootstrap-join.yaml"].assert_eq(&text);
+}
+
+#[test]
+fn node_joins_once_and_never_where_the_key_service_is() {
+    let settings = joining();
+    let mut host = done(&settings);
+    host.instance = Instance::default();
+    host.is_enrolled = true;
+    assert_eq!(plan(&settings, &host).work().count(), 0);
+    host.is_enrolled = false;
+    assert_eq!(plan(&settings, &host).work().count(), 1);
+    host.instance = done(&settings).instance;
+    assert_eq!(plan(&settings, &host).refusals, [Refusal::HasKeyService]);
+}
+
 /// Owners and modes of everything, so that a change of one is seen in a review.
 #[test]
 fn no_secret_can_be_read_by_the_world() {
     let layout = Layout::new(&settings(&[]), false);
     let entries = layout.entries.iter().chain(&layout.pods);
-    for entry in entries.chain(&layout.administrator).chain([&layout.init]) {
+    for entry in entries
+        .chain(&layout.administrator)
+        .chain([&layout.once.pod])
+    {
         let shown = entry.path.display();
         assert_eq!(entry.mode & 0o022, 0, "{shown} can be written by others");
         if let Content::Secret(_) = entry.content {
@@ -367,8 +406,12 @@ fn user_ids_and_ports_must_differ() {
         expect!["user ids are three different numbers, and neither 0 nor 65534"]
             .assert_eq(&error(&[more]));
     }
-    for more in [["--probes-port=65534"], ["--port=8082"]] {
-        expect!["the three ports from --probes-port on do not exist, or --port is among them"]
+    for more in [
+        ["--probes-port=65534"],
+        ["--port=8082"],
+        ["--plugins-port=8443"],
+    ] {
+        expect!["the three ports from --probes-port on, --port and --plugins-port must be five different ones"]
             .assert_eq(&error(&more));
     }
 }

@@ -1,5 +1,5 @@
-//! The one-time pod: what it says, and when it is over. There is no API server to ask, so what init leaves on the disk says
-//! that it is done, and the containers' logs, where the kubelet puts them, say why it is not.
+//! What a one-time pod says. There is no API server to ask, so what it leaves on the disk says that it is done, and the
+//! containers' logs, where the kubelet puts them, say why it is not.
 
 use std::{
     fs, io,
@@ -9,12 +9,27 @@ use std::{
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{host::Root, settings::Settings};
+use super::{host::Root, layout::Act};
 
 /// Where a kubelet puts the logs of pods.
 const LOGS: &str = "/var/log/pods";
-const POD: &str = "kube-system_strongroom-init-";
-const CONTAINERS: [&str; 3] = ["hsm-agent-init", "hsm-agent", "key-service-init"];
+
+impl Act {
+    /// How the folder of its pod's logs begins, before the name of the node.
+    const fn pod(self) -> &'static str {
+        match self {
+            Self::Init => "kube-system_strongroom-init-",
+            Self::Enrol => "kube-system_strongroom-enrol-",
+        }
+    }
+
+    const fn containers(self) -> &'static [&'static str] {
+        match self {
+            Self::Init => &["hsm-agent-init", "hsm-agent", "key-service-init"],
+            Self::Enrol => &["kms-plugin-enrol"],
+        }
+    }
+}
 
 /// A line that a container wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +51,8 @@ pub(super) enum Meaning {
 
 impl Line {
     pub(super) fn meaning(&self) -> Meaning {
-        let program = self.container.strip_suffix("-init");
+        let init = self.container.strip_suffix("-init");
+        let program = init.or_else(|| self.container.strip_suffix("-enrol"));
         if let Ok(entry) = serde_json::from_str::<Value>(&self.text) {
             return of_log(&entry, program.is_some());
         }
@@ -66,16 +82,18 @@ fn of_log(entry: &Value, is_init: bool) -> Meaning {
 #[derive(Debug)]
 pub(super) struct Logs {
     folder: PathBuf,
+    act: Act,
     since: Timestamp,
     /// Lines that were given out.
     seen: usize,
 }
 
 impl Logs {
-    pub(super) fn new(root: &Root, settings: &Settings) -> Self {
+    pub(super) fn new(root: &Root, since: Timestamp, act: Act) -> Self {
         Self {
             folder: root.at(LOGS),
-            since: settings.started,
+            act,
+            since,
             seen: 0,
         }
     }
@@ -98,10 +116,14 @@ impl Logs {
         let mut lines = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
-            if !entry.file_name().to_string_lossy().starts_with(POD) {
+            if !entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with(self.act.pod())
+            {
                 continue;
             }
-            for container in CONTAINERS {
+            for container in self.act.containers() {
                 let Ok(files) = fs::read_dir(entry.path().join(container)) else {
                     continue;
                 };
@@ -145,13 +167,14 @@ mod tests {
     #[test]
     fn lines_of_this_run_come_once_and_in_order() {
         let folder = tempfile::tempdir().unwrap();
-        let pod = folder.path().join(format!("{POD}node_1234"));
+        let pod = folder.path().join(format!("{}node_1234", Act::Init.pod()));
         let put = |container: &str, text: &str| {
             fs::create_dir_all(pod.join(container)).unwrap();
             fs::write(pod.join(container).join("0.log"), text).unwrap();
         };
         let mut logs = Logs {
             folder: folder.path().to_owned(),
+            act: Act::Init,
             since: "2026-11-22T05:00:00Z".parse().unwrap(),
             seen: 0,
         };
