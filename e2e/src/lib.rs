@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod canary;
+pub mod control_plane;
 pub mod dump;
 pub mod envelope;
 pub mod mtls;

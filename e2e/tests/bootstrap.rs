@@ -1,102 +1,34 @@
 //! A control-plane node from nothing to an encrypted etcd, with the images and `kubectl strongroom bootstrap`.
 #![forbid(unsafe_code)]
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, Permissions},
-    os::unix::fs::{MetadataExt, PermissionsExt},
-    path::Path,
-    process::{Command, Output},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 use strongroom_e2e::{
+    control_plane::{ControlPlane, ENCRYPTION, succeeded},
     envelope,
     world::{secret_path, wait},
 };
-use strongroom_hack::{
-    cluster::{Health, Node, Options, ScopedCluster},
-    image::{self, Written},
-    programs::Build,
-};
+use strongroom_hack::cluster::Health;
 
-const ENCRYPTION: &str = "/etc/strongroom/apiserver/encryption.yaml";
 const ENROL: &str = "/etc/kubernetes/manifests/strongroom-enrol.yaml";
 const INIT: &str = "/etc/kubernetes/manifests/strongroom-init.yaml";
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A cluster whose nodes have the images.
-struct Stage {
-    cluster: ScopedCluster,
-    written: Written,
-    images: tempfile::TempDir,
-}
-
-impl Stage {
-    /// A cluster of nodes that are all control planes.
-    fn start(name: &str, nodes: usize) -> Result<Self> {
-        let images = tempfile::tempdir()?;
-        // The program works for root where others may not enter, such as in root's home.
-        fs::set_permissions(images.path(), Permissions::from_mode(0o700))?;
-        let written = image::write(images.path(), Build::Image)?;
-        let cluster = ScopedCluster::up(Options::new(name.parse()?).with_nodes(nodes, nodes)?)?;
-        for image in &written.images {
-            cluster.load_image(&image.archive)?;
-        }
-        Ok(Self {
-            cluster,
-            written,
-            images,
-        })
+/// Everything of ours on the first node's disk.
+fn files(of: &ControlPlane) -> Result<BTreeMap<String, Found>> {
+    let node = of.node()?;
+    let mut found = BTreeMap::new();
+    for folder in [
+        "/etc/strongroom",
+        "/etc/kubernetes/manifests",
+        "/var/lib/strongroom",
+    ] {
+        walk(&node.on_disk(folder), folder, &mut found)?;
     }
-
-    fn node(&self) -> Result<Node<'_>> {
-        self.cluster.node("node-0")
-    }
-
-    /// `kubectl strongroom` as root on the first node.
-    fn strongroom(&self, arguments: &[&str]) -> Result<Output> {
-        self.strongroom_on(self.node()?, arguments)
-    }
-
-    fn strongroom_on(&self, node: Node<'_>, arguments: &[&str]) -> Result<Output> {
-        let mut command: Command = node.command(&self.written.kubectl_strongroom)?;
-        Ok(command.args(arguments).output()?)
-    }
-
-    fn bootstrap(&self, arguments: &[&str]) -> Result<Output> {
-        let address = format!("--address={}", self.node()?.address());
-        let fixed = ["bootstrap", "--no-kubeconfig", &address];
-        self.strongroom(&[&fixed, arguments].concat())
-    }
-
-    /// What a run that must succeed prints.
-    fn bootstraps(&self, arguments: &[&str]) -> Result<String> {
-        succeeded(self.bootstrap(arguments)?)
-    }
-
-    /// Everything of ours on the node's disk.
-    fn files(&self) -> Result<BTreeMap<String, Found>> {
-        let node = self.node()?;
-        let mut found = BTreeMap::new();
-        for folder in [
-            "/etc/strongroom",
-            "/etc/kubernetes/manifests",
-            "/var/lib/strongroom",
-        ] {
-            walk(&node.on_disk(folder), folder, &mut found)?;
-        }
-        Ok(found)
-    }
-}
-
-fn succeeded(output: Output) -> Result<String> {
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "{}: {said}", output.status);
-    Ok(String::from_utf8(output.stdout)?)
+    Ok(found)
 }
 
 /// What lies at a path of the node.
@@ -194,13 +126,13 @@ fn assert_permissions(found: &BTreeMap<String, Found>) {
 
 #[test]
 fn node_is_set_up_encrypts_and_is_left_alone_afterwards() -> Result<()> {
-    let stage = Stage::start("e2e-bootstrap", 1)?;
+    let stage = ControlPlane::start("e2e-bootstrap", 1)?;
     let node = stage.node()?;
 
-    let before = stage.files()?;
+    let before = files(&stage)?;
     let plan: Value = serde_json::from_str(&stage.bootstraps(&["--plan", "-o", "json"])?)?;
     assert_eq!(plan["refusals"], serde_json::json!([]));
-    assert_eq!(stage.files()?, before, "a plan changes nothing");
+    assert_eq!(files(&stage)?, before, "a plan changes nothing");
 
     let said = stage.bootstraps(&[])?;
     assert!(said.starts_with("Done.\n"), "{said}");
@@ -209,7 +141,7 @@ fn node_is_set_up_encrypts_and_is_left_alone_afterwards() -> Result<()> {
         said.contains(&format!("--encryption-provider-config={ENCRYPTION}")),
         "{said}"
     );
-    let after = stage.files()?;
+    let after = files(&stage)?;
     assert!(!after.contains_key(INIT));
     assert_as_planned(&planned(&plan)?, &after)?;
     assert_permissions(&after);
@@ -222,19 +154,15 @@ fn node_is_set_up_encrypts_and_is_left_alone_afterwards() -> Result<()> {
             .filter(|(path, _)| path.starts_with("/etc/"))
             .collect()
     };
-    assert_eq!(etc(stage.files()?), etc(after));
+    assert_eq!(etc(files(&stage)?), etc(after));
 
     node.set_encryption(ENCRYPTION)?;
     node.restart_api_server(Health::Ready)?;
-    let create = ["create", "secret", "generic", "one", "--from-literal=a=b"];
-    stage.cluster.kubectl(&create)?;
-    let raw = stage.cluster.etcd_get(&secret_path("one"))?;
-    envelope::parse(&raw.context("the Secret is in etcd")?.value)?;
-    let read = ["get", "secret", "one", "-o", "jsonpath={.data.a}"];
-    assert_eq!(stage.cluster.kubectl(&read)?, "Yg==");
+    stage.create_secret("one")?;
+    stage.check_secret("one")?;
 
     succeeded(stage.strongroom(&["status"])?)?;
-    let values = stage.bootstraps_values()?;
+    let values = succeeded(stage.strongroom(&["bootstrap", "values"])?)?;
     assert!(
         values.contains(&format!("- {}:8443", node.address())),
         "{values}"
@@ -243,15 +171,9 @@ fn node_is_set_up_encrypts_and_is_left_alone_afterwards() -> Result<()> {
     Ok(())
 }
 
-impl Stage {
-    fn bootstraps_values(&self) -> Result<String> {
-        succeeded(self.strongroom(&["bootstrap", "values"])?)
-    }
-}
-
 #[test]
 fn init_that_is_interrupted_or_repeated_makes_one_instance() -> Result<()> {
-    let stage = Stage::start("e2e-bootstrap-init", 1)?;
+    let stage = ControlPlane::start("e2e-bootstrap-init", 1)?;
     let node = stage.node()?;
     let plan: Value = serde_json::from_str(&stage.bootstraps(&["--plan", "-o", "json"])?)?;
 
@@ -260,7 +182,7 @@ fn init_that_is_interrupted_or_repeated_makes_one_instance() -> Result<()> {
     let said = String::from_utf8_lossy(&late.stderr).into_owned();
     assert_eq!(late.status.code(), Some(3), "{said}");
     assert!(said.contains("the next run goes on where it was"), "{said}");
-    assert!(!stage.files()?.contains_key(INIT));
+    assert!(!files(&stage)?.contains_key(INIT));
     stage.bootstraps(&[])?;
     let pin = node.on_disk("/var/lib/strongroom/key-service/pin.json");
     let instance = fs::read_to_string(&pin)?;
@@ -277,7 +199,7 @@ fn init_that_is_interrupted_or_repeated_makes_one_instance() -> Result<()> {
     })?;
     let removed = stage.bootstraps(&[])?;
     assert!(removed.starts_with("Done."), "{removed}");
-    assert!(!stage.files()?.contains_key(INIT));
+    assert!(!files(&stage)?.contains_key(INIT));
     assert_eq!(fs::read_to_string(&pin)?, instance);
     succeeded(stage.strongroom(&["status"])?)?;
 
@@ -310,10 +232,10 @@ fn contains(folder: &Path, text: &str) -> Result<bool> {
 
 #[test]
 fn second_node_joins_and_encrypts_with_the_same_key() -> Result<()> {
-    let stage = Stage::start("e2e-bootstrap-join", 2)?;
+    let stage = ControlPlane::start("e2e-bootstrap-join", 2)?;
     let (first, second) = (stage.node()?, stage.cluster.node("node-1")?);
     stage.bootstraps(&["--plugins-port=8444"])?;
-    let file = stage.images.path().join("enrolment.yaml");
+    let file = stage.shared().join("enrolment.yaml");
     let file = file.to_str().context("UTF-8")?;
     succeeded(stage.strongroom(&["enrol", "node", "node-1", "--file", file])?)?;
 
