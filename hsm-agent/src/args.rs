@@ -21,9 +21,9 @@ pub struct Arguments {
 pub enum Command {
     /// Make SoftHSM's token and its PIN
     ///
-    /// Refused when there is a token with the configured label. A run that was interrupted is finished by the next. Keys
-    /// are not made here but by `key-service init`.
-    Init(ConfigFile),
+    /// Refused when there is a token with the configured label, unless --if-missing is given. A run that was interrupted is
+    /// finished by the next. Keys are not made here but by `key-service init`.
+    Init(MakeToken),
     /// Serve the key service until SIGTERM
     Serve(ConfigFile),
     /// Load the module and answer the agent on standard input; the agent starts this itself
@@ -31,7 +31,18 @@ pub enum Command {
     Worker(ConfigFile),
     /// Load the module and make the token; `init` starts this itself
     #[command(hide = true)]
-    MakeToken(ConfigFile),
+    MakeToken(MakeToken),
+}
+
+/// Which token to make.
+#[derive(Debug, Args)]
+pub struct MakeToken {
+    /// The configuration.
+    #[command(flatten)]
+    pub file: ConfigFile,
+    /// Succeed when there is a token already, and leave it alone
+    #[arg(long)]
+    pub if_missing: bool,
 }
 
 /// Where the configuration is.

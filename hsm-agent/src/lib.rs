@@ -23,17 +23,17 @@ mod worker;
 
 use std::process::ExitCode;
 
-pub use args::{Arguments, Command, ConfigFile};
+pub use args::{Arguments, Command, ConfigFile, MakeToken};
 pub use config::{Config, ConfigError, PeerConfig, SocketConfig, TokenConfig, TokenType};
 pub use rpc::Rpc;
 use strongroom_runtime::{Chain, Program};
 
 /// Runs a command. Exit code 2: the configuration is refused, and nothing was touched.
 pub fn run(arguments: Arguments) -> ExitCode {
-    let (Command::Init(ConfigFile { config: path })
-    | Command::Serve(ConfigFile { config: path })
-    | Command::Worker(ConfigFile { config: path })
-    | Command::MakeToken(ConfigFile { config: path })) = &arguments.command;
+    let path = match &arguments.command {
+        Command::Init(make) | Command::MakeToken(make) => &make.file.config,
+        Command::Serve(file) | Command::Worker(file) => &file.config,
+    };
     let config = match Config::load(path) {
         Ok(config) => config,
         Err(error) => {
@@ -54,11 +54,11 @@ pub fn run(arguments: Arguments) -> ExitCode {
             program.probes = Some(config.probes);
             serve::run(path, config, program)
         }
-        Command::Init(ConfigFile { config: path }) => make_token::run(path, config, program),
+        Command::Init(make) => make_token::run(make, config, program),
         Command::Worker(_) => {
             program.name = "hsm-agent-worker";
             worker::run(config, program)
         }
-        Command::MakeToken(_) => make_token::run_child(config, program),
+        Command::MakeToken(make) => make_token::run_child(config, make.if_missing, program),
     }
 }

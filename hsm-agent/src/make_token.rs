@@ -12,6 +12,7 @@ use strongroom_runtime::{Program, fault};
 use zeroize::Zeroizing;
 
 use crate::{
+    args::MakeToken,
     child,
     config::{Config, TokenType},
     files,
@@ -76,20 +77,24 @@ pub(crate) enum MakeTokenError {
 }
 
 /// Runs `init`: prepares SoftHSM's place and lets a child load the module.
-pub(crate) fn run(config_path: PathBuf, config: Config, program: Program) -> ExitCode {
+pub(crate) fn run(make: MakeToken, config: Config, program: Program) -> ExitCode {
     strongroom_runtime::run(program, |handle| async move {
-        let outcome = spawn(&config_path, &config);
+        let outcome = spawn(&make, &config);
         handle.tasks.stop();
         outcome
     })
 }
 
-fn spawn(config_path: &Path, config: &Config) -> Result<(), MakeTokenError> {
+fn spawn(make: &MakeToken, config: &Config) -> Result<(), MakeTokenError> {
     if config.token.kind != TokenType::SoftHSM {
         return Err(MakeTokenError::NotSoftHsm);
     }
     softhsm::prepare(config)?;
-    let status = child::command("make-token", config_path, config).status();
+    let mut command = child::command("make-token", &make.file.config, config);
+    if make.if_missing {
+        command.arg("--if-missing");
+    }
+    let status = command.status();
     match status.map_err(MakeTokenError::Spawn)?.success() {
         true => Ok(()),
         false => Err(MakeTokenError::Child),
@@ -97,9 +102,15 @@ fn spawn(config_path: &Path, config: &Config) -> Result<(), MakeTokenError> {
 }
 
 /// Runs the child of `init`.
-pub(crate) fn run_child(config: Config, program: Program) -> ExitCode {
+pub(crate) fn run_child(config: Config, if_missing: bool, program: Program) -> ExitCode {
     strongroom_runtime::run(program, |handle| async move {
-        let outcome = Making::new(&config).make();
+        let outcome = match Making::new(&config).make() {
+            Err(MakeTokenError::AlreadyThere { label }) if if_missing => {
+                tracing::info!(label, "there is a token already");
+                Ok(())
+            }
+            outcome => outcome,
+        };
         handle.tasks.stop();
         outcome
     })

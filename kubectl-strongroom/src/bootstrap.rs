@@ -174,8 +174,7 @@ fn settings(
 }
 
 fn look(root: &Root, settings: &Settings) -> Result<(Plan, Host), LookError> {
-    let token_is_made = instance::look(root)?.token_is_made;
-    let layout = Layout::new(settings, token_is_made);
+    let layout = Layout::new(settings);
     let host = Host::look(root, &layout, settings)?;
     Ok((Plan::new(settings, &layout, &host), host))
 }

@@ -209,6 +209,20 @@ fn init_leaves_a_token_that_is_there_alone() {
 }
 
 #[test]
+fn init_if_missing_takes_a_token_that_is_there_for_made() {
+    let place = Place::with_token();
+    let pin = fs::read(place.data("pin")).unwrap();
+    let output = place.command("init").arg("--if-missing").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(fs::read(place.data("pin")).unwrap(), pin);
+
+    fs::remove_dir_all(place.data("tokens")).unwrap();
+    let output = place.command("init").arg("--if-missing").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!place.data("tokens").read_dir().unwrap().any(|_| true));
+}
+
+#[test]
 fn init_does_not_replace_a_token_that_was_lost() {
     let place = Place::with_token();
     fs::remove_dir_all(place.data("tokens")).unwrap();

@@ -26,6 +26,9 @@ use crate::output::plain;
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_millis(300);
 
+/// For how long nobody must be seen to be gone.
+const QUIET: Duration = Duration::from_secs(2);
+
 /// Why the node is not set up. What was done stays; the next run goes on from there.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApplyError {
@@ -191,18 +194,23 @@ impl Apply<'_> {
 
     fn is_done(&self, act: Act) -> Result<bool, ApplyError> {
         match act {
-            Act::Init => Ok(instance::look(self.root)?.identity.is_some()),
+            Act::Init => Ok(instance::look(self.root)?.is_some()),
             Act::Enrol => Ok(host::identity_is_newer(self.root, self.settings.started)?),
         }
     }
 
-    /// Two agents must not have the token at a time, nor two services the store; the users are ours alone.
+    /// Two agents must not have the token at a time, nor two services the store; the users are ours alone. Between two
+    /// containers of a pod that is ending there may be nobody for a moment.
     fn wait_alone(&self) -> Result<(), ApplyError> {
         let uids = Program::ALL.map(|program| self.settings.uid(program));
-        let end = Instant::now() + self.timeout;
-        while let Some(uid) = processes::one_of(self.root, &uids)? {
-            if Instant::now() > end {
-                return Err(ApplyError::NotAlone(uid));
+        let start = Instant::now();
+        let mut since = start;
+        while since.elapsed() < QUIET {
+            if let Some(uid) = processes::one_of(self.root, &uids)? {
+                since = Instant::now();
+                if start.elapsed() > self.timeout {
+                    return Err(ApplyError::NotAlone(uid));
+                }
             }
             thread::sleep(PAUSE);
         }

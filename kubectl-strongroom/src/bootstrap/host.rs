@@ -15,10 +15,11 @@ use rustix::process::geteuid;
 use super::{
     api_server::ApiServer,
     certificate,
-    instance::{self, Instance},
+    instance::{self, Identity},
     kubeconfig,
     layout::{ADMINISTRATOR, ETC, IDENTITY, KUBECONFIG, Layout, STATE},
-    settings::{ClusterAccess, Settings},
+    processes,
+    settings::{ClusterAccess, Program, Settings},
 };
 
 /// Somebody on this machine answers at once.
@@ -92,7 +93,7 @@ pub(super) struct Host {
     pub(super) taken_ports: Vec<u16>,
     /// The cluster's certificate authority has a private key here.
     pub(super) has_ca_key: bool,
-    pub(super) instance: Instance,
+    pub(super) instance: Option<Identity>,
     pub(super) kubeconfig_is_good: bool,
     pub(super) administrator_is_good: bool,
     /// The plugin has a certificate for a key service on another node.
@@ -118,10 +119,13 @@ impl Host {
             }
         }
         let has_ca_key = access.is_some_and(|access| root.at(&access.ca_key).exists());
+        let instance = instance::look(root)?;
         let pods = layout.pods.iter().chain([&layout.once.pod]);
         let is_started = pods.into_iter().any(|pod| paths.contains_key(&pod.path));
+        // A pod of init that was taken away may still be ending; init waits for that.
+        let is_ending = instance.is_none() && is_anybody_of_ours(root, settings)?;
         Ok(Self {
-            taken_ports: if is_started {
+            taken_ports: if is_started || is_ending {
                 Vec::new()
             } else {
                 taken_ports(settings)
@@ -132,7 +136,7 @@ impl Host {
             paths,
             api_server: settings.api_server.clone(),
             has_ca_key,
-            instance: instance::look(root)?,
+            instance,
             kubeconfig_is_good: match access {
                 Some(access) => kubeconfig_is_good(root, access, now)?,
                 None => true,
@@ -149,6 +153,11 @@ impl Host {
             Kind::Folder | Kind::Link | Kind::Other => None,
         }
     }
+}
+
+fn is_anybody_of_ours(root: &Root, settings: &Settings) -> Result<bool, LookError> {
+    let uids = Program::ALL.map(|program| settings.uid(program));
+    Ok(processes::one_of(root, &uids)?.is_some())
 }
 
 /// Who answers where a program of ours would listen is somebody else, before ours are started.

@@ -1,4 +1,4 @@
-//! What init left in the data folders: whether there is a token, and which instance.
+//! What init left in the key service's folder: which instance it made, once it has finished.
 
 use std::path::Path;
 
@@ -8,15 +8,6 @@ use super::{
     host::{LookError, Root},
     layout::STATE,
 };
-
-/// The state of the token and of the key service's folder.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Instance {
-    /// `hsm-agent init` has finished.
-    pub(super) token_is_made: bool,
-    /// `key-service init` has finished, and this is what it pinned.
-    pub(super) identity: Option<Identity>,
-}
 
 /// What an instance is known by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,16 +25,14 @@ struct Pin {
     checkpoint_certifying_key: String,
 }
 
-pub(super) fn look(root: &Root) -> Result<Instance, LookError> {
-    let is_there = |path: &str| root.at(Path::new(STATE).join(path)).exists();
-    // Each of the two keeps a mark from its beginning to its end.
-    let token_is_made = is_there("hsm-agent/pin") && !is_there("hsm-agent/init-pending");
-    let is_made = is_there("key-service/store.db") && !is_there("key-service/init-intent.json");
-    let pin = root.read(Path::new(STATE).join("key-service/pin.json"))?;
-    Ok(Instance {
-        token_is_made,
-        identity: pin.filter(|_| is_made).as_deref().and_then(identity),
-    })
+/// Looks for an instance.
+pub(super) fn look(root: &Root) -> Result<Option<Identity>, LookError> {
+    let path = |name: &str| Path::new(STATE).join("key-service").join(name);
+    let is_there = |name: &str| root.at(path(name)).exists();
+    // Init keeps a mark from its beginning to its end.
+    let is_made = is_there("store.db") && !is_there("init-intent.json");
+    let pin = root.read(path("pin.json"))?;
+    Ok(pin.filter(|_| is_made).as_deref().and_then(identity))
 }
 
 fn identity(pin: &str) -> Option<Identity> {
@@ -63,26 +52,16 @@ mod tests {
     fn init_counts_when_its_mark_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let root = Root(folder.path().to_owned());
-        let put = |path: &str, text: &str| {
-            let path = root.at(Path::new(STATE).join(path));
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
-        assert_eq!(look(&root).unwrap(), Instance::default());
-        put("hsm-agent/pin", "x");
-        put("hsm-agent/init-pending", "x");
-        put("key-service/store.db", "");
-        put("key-service/init-intent.json", "{}");
-        put(
-            "key-service/pin.json",
-            r#"{"instanceId": "aa", "recordSigningKey": "", "checkpointCertifyingKey": "00"}"#,
-        );
-        assert_eq!(look(&root).unwrap(), Instance::default());
-        for mark in ["hsm-agent/init-pending", "key-service/init-intent.json"] {
-            std::fs::remove_file(root.at(Path::new(STATE).join(mark))).unwrap();
-        }
-        let instance = look(&root).unwrap();
-        assert!(instance.token_is_made);
-        assert_eq!(instance.identity.unwrap().id, "aa");
+        let at = |name: &str| root.at(Path::new(STATE).join("key-service").join(name));
+        std::fs::create_dir_all(at("")).unwrap();
+        assert_eq!(look(&root).unwrap(), None);
+        std::fs::write(at("store.db"), "").unwrap();
+        std::fs::write(at("init-intent.json"), "{}").unwrap();
+        let pin =
+            r#"{"instanceId": "aa", "recordSigningKey": "", "checkpointCertifyingKey": "00"}"#;
+        std::fs::write(at("pin.json"), pin).unwrap();
+        assert_eq!(look(&root).unwrap(), None);
+        std::fs::remove_file(at("init-intent.json")).unwrap();
+        assert_eq!(look(&root).unwrap().unwrap().id, "aa");
     }
 }

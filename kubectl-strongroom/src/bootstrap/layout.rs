@@ -139,13 +139,12 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// `token_is_made` leaves out of the init pod what would be refused.
-    pub(super) fn new(settings: &Settings, token_is_made: bool) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
         let mut entries = folders::all(settings);
         entries.extend(files::all(settings));
         let (once, administrator) = match settings.join {
             Some(_) => (pods::enrol(settings), Vec::new()),
-            None => (pods::init(settings, token_is_made), administrator()),
+            None => (pods::init(settings), administrator()),
         };
         let programs = settings.programs();
         let account = |program: &Program| Account {

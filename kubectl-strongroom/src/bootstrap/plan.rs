@@ -177,7 +177,7 @@ impl Planner<'_> {
         let server = host.api_server.as_ref();
         let encryption = server.and_then(|server| server.encryption.as_deref());
         let is_ours = encryption == Some(Path::new(ENCRYPTION));
-        let is_here = host.instance.identity.is_some();
+        let is_here = host.instance.is_some();
         let joins = self.settings.join.is_some();
         let is_lost = !is_here && !joins;
         let situations = [
@@ -323,7 +323,7 @@ impl Planner<'_> {
     fn once(&mut self) {
         let once = &self.layout.once;
         let is_done = match once.act {
-            Act::Init => self.host.instance.identity.is_some(),
+            Act::Init => self.host.instance.is_some(),
             Act::Enrol => self.host.is_enrolled && !self.settings.overwrite,
         };
         let left = [&once.pod].into_iter().chain(&once.secret);

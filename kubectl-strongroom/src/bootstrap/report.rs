@@ -60,7 +60,7 @@ struct ToAdd {
 impl Report {
     pub(super) fn new(plan: &Plan, host: &Host) -> Self {
         let server = host.api_server.clone().unwrap_or_default();
-        let identity = host.instance.identity.clone();
+        let identity = host.instance.clone();
         Self {
             steps: plan.steps.iter().map(Line::new).collect(),
             refusals: plan.refusals.iter().map(ToString::to_string).collect(),

@@ -9,7 +9,7 @@ use super::{
     accounts::{group_line, user_line},
     api_server::ApiServer,
     host::{Host, Kind, Seen},
-    instance::{Identity, Instance},
+    instance::Identity,
     join::Join,
     layout::{ADMINISTRATOR, Content, ENCRYPTION, Layout, PLUGIN_CONFIG},
     plan::{Plan, Refusal, State, Step},
@@ -70,7 +70,7 @@ fn put_text(host: &mut Host, path: &str, text: &str) {
 /// The node after everything in its plan was done.
 fn done(settings: &Settings) -> Host {
     let mut host = empty();
-    let layout = Layout::new(settings, false);
+    let layout = Layout::new(settings);
     for account in &layout.accounts {
         host.passwd.push_str(&user_line(account));
         host.group.push_str(&group_line(account));
@@ -89,24 +89,17 @@ fn done(settings: &Settings) -> Host {
             kind,
         );
     }
-    host.instance = Instance {
-        token_is_made: true,
-        identity: Some(Identity {
-            id: "00112233445566778899aabbccddeeff".to_owned(),
-            audit_fingerprint: "aa".to_owned(),
-        }),
-    };
+    host.instance = Some(Identity {
+        id: "00112233445566778899aabbccddeeff".to_owned(),
+        audit_fingerprint: "aa".to_owned(),
+    });
     host.kubeconfig_is_good = true;
     host.administrator_is_good = true;
     host
 }
 
 fn plan(settings: &Settings, host: &Host) -> Plan {
-    Plan::new(
-        settings,
-        &Layout::new(settings, host.instance.token_is_made),
-        host,
-    )
+    Plan::new(settings, &Layout::new(settings), host)
 }
 
 /// The work that is left on a node that was set up and then changed.
@@ -195,17 +188,6 @@ fn file_that_was_edited_stays_unless_told_otherwise() {
     };
     assert_eq!(edited(&[]), State::Edited);
     assert_eq!(edited(&["--overwrite"]), State::Changed);
-}
-
-#[test]
-fn token_that_is_made_is_not_made_again() {
-    let settings = settings(&[]);
-    let init = |token_is_made| {
-        let once = Layout::new(&settings, token_is_made).once;
-        once.pod.shown().unwrap().contains("name: hsm-agent-init")
-    };
-    assert!(init(false));
-    assert!(!init(true));
 }
 
 #[test]
@@ -331,7 +313,7 @@ fn encrypting(path: &str) -> ApiServer {
 fn no_kubeconfig_needs_no_authority() {
     let found = refusals(&["--no-kubeconfig"], |host| host.has_ca_key = false);
     assert_eq!(found, []);
-    let layout = Layout::new(&settings(&["--no-kubeconfig"]), false);
+    let layout = Layout::new(&settings(&["--no-kubeconfig"]));
     assert!(layout.paths().all(|path| !path.ends_with("kubeconfig")));
 }
 
@@ -361,7 +343,7 @@ fn plan_for_a_joining_node_has_the_plugin_alone() {
 fn node_joins_once_and_never_where_the_key_service_is() {
     let settings = joining();
     let mut host = done(&settings);
-    host.instance = Instance::default();
+    host.instance = None;
     host.is_enrolled = true;
     assert_eq!(plan(&settings, &host).work().count(), 0);
     host.is_enrolled = false;
@@ -373,7 +355,7 @@ fn node_joins_once_and_never_where_the_key_service_is() {
 /// Owners and modes of everything, so that a change of one is seen in a review.
 #[test]
 fn no_secret_can_be_read_by_the_world() {
-    let layout = Layout::new(&settings(&[]), false);
+    let layout = Layout::new(&settings(&[]));
     let entries = layout.entries.iter().chain(&layout.pods);
     for entry in entries
         .chain(&layout.administrator)

@@ -56,8 +56,7 @@ struct Config {
 
 impl Values {
     pub(super) fn look(root: &Root) -> Result<Self, ValuesError> {
-        let identity = instance::look(root)?.identity;
-        let identity = identity.ok_or(ValuesError::NoInstance)?;
+        let identity = instance::look(root)?.ok_or(ValuesError::NoInstance)?;
         let ca = root
             .read(format!("{ADMINISTRATOR}/ca.pem"))?
             .unwrap_or_default();

@@ -38,17 +38,11 @@ pub(super) fn serving(settings: &Settings, program: Program) -> Entry {
 }
 
 /// The pod that makes token and instance.
-pub(super) fn init(settings: &Settings, token_is_made: bool) -> Once {
-    let token = if token_is_made {
-        ""
-    } else {
-        include_str!("../templates/pod-init-token.yaml")
-    };
+pub(super) fn init(settings: &Settings) -> Once {
     let template = include_str!("../templates/pod-init.yaml");
-    let own = [started(settings), ("token", token.to_owned())];
     Once {
         act: Act::Init,
-        pod: entry(settings, "strongroom-init", template, &own),
+        pod: entry(settings, "strongroom-init", template, &[run(settings)]),
         secret: None,
     }
 }
@@ -59,14 +53,14 @@ pub(super) fn enrol(settings: &Settings) -> Once {
     let plugin = settings.users.kms_plugin;
     Once {
         act: Act::Enrol,
-        pod: entry(settings, "strongroom-enrol", template, &[started(settings)]),
+        pod: entry(settings, "strongroom-enrol", template, &[run(settings)]),
         secret: Some(Entry::secret(ENROLMENT, plugin, Secret::Enrolment)),
     }
 }
 
-/// The time makes each run a pod of its own; a kubelet takes an equal manifest for the one that has ended.
-fn started(settings: &Settings) -> (&'static str, String) {
-    ("started", format!("{:?}", settings.started.to_string()))
+/// Each run is a pod with a name of its own: a kubelet starts no static pod before the last one of that name is forgotten.
+fn run(settings: &Settings) -> (&'static str, String) {
+    ("run", settings.started.as_second().to_string())
 }
 
 fn entry(settings: &Settings, name: &str, template: &str, own: &[(&'static str, String)]) -> Entry {
