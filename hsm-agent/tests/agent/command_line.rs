@@ -46,14 +46,17 @@ fn help_is_as_documented() {
         &expect![[r#"
         Make SoftHSM's token and its PIN
 
-        Refused when there is a token with the configured label. A run that was interrupted is finished by
-        the next. Keys are not made here but by `key-service init`.
+        Refused when there is a token with the configured label, unless --if-missing is given. A run that
+        was interrupted is finished by the next. Keys are not made here but by `key-service init`.
 
-        Usage: hsm-agent init --config <FILE>
+        Usage: hsm-agent init [OPTIONS] --config <FILE>
 
         Options:
               --config <FILE>
                   The configuration file; config/hsm-agent.yaml is the sample
+
+              --if-missing
+                  Succeed when there is a token already, and leave it alone
 
           -h, --help
                   Print help (see a summary with '-h')
