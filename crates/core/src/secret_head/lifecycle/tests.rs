@@ -1,0 +1,161 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    ObjectId, RingId, SecretBinding, SecretBytes, SecretId, SecretRole, Tenant,
+    secret_head::{Alphabet, FieldKind, FieldNames, GeneratedField, GeneratedFields, RandomText},
+};
+
+const EPOCH: StoreEpoch = StoreEpoch::FIRST;
+
+fn name(text: &str) -> FieldName {
+    text.parse().expect("a name of a field")
+}
+
+fn generated() -> SecretSource {
+    let random = RandomText::new(32, Alphabet::Alphanumeric).expect("is long enough");
+    let field = GeneratedField {
+        name: name("password"),
+        kind: FieldKind::Random(random),
+    };
+    SecretSource::Generate(GeneratedFields::new(vec![field]).expect("is one"))
+}
+
+fn manual(fields: &[&str]) -> SecretSource {
+    let names = fields.iter().copied().map(name).collect();
+    SecretSource::Manual(FieldNames::new(names).expect("are few"))
+}
+
+fn secret(source: SecretSource) -> SecretHead {
+    SecretHead {
+        id: SecretId::from_bytes([1; 16]),
+        ring: RingId::from_bytes([2; 16]),
+        name: "db".parse().expect("a DNS label"),
+        source,
+        created: at(0),
+        versions: Vec::new(),
+        access: Arc::default(),
+    }
+}
+
+fn at(milliseconds: i64) -> UnixMillis {
+    UnixMillis::new(milliseconds)
+}
+
+fn value(fields: &[&str]) -> SecretValue {
+    let field = |field: &&str| (name(field), SecretBytes::copy_from(b"x"));
+    SecretValue::new(fields.iter().map(field).collect::<BTreeMap<_, _>>()).expect("is small")
+}
+
+/// `VERSION STAGE` of each version.
+fn stages(head: &SecretHead) -> Vec<String> {
+    let shown = |version: &SecretVersion| format!("{} {:?}", version.id, version.stage);
+    head.versions.iter().map(shown).collect()
+}
+
+#[test]
+fn manual_secret_waits_for_its_value_and_keeps_the_one_before() {
+    let waiting = secret(manual(&["key"]));
+    assert_eq!(waiting.staged(SecretStage::Current), None);
+    let first = waiting.set(&value(&["key"]), EPOCH, at(1)).expect("is set");
+    assert_eq!(stages(&first.head), ["1.1 Current"]);
+    assert_eq!(first.dropped, None);
+    let second = first.head.set(&value(&["key"]), EPOCH, at(2));
+    let second = second.expect("is set");
+    assert_eq!(stages(&second.head), ["1.1 Previous", "1.2 Current"]);
+    assert_eq!(second.dropped, None);
+}
+
+#[test]
+fn third_version_drops_the_first() {
+    let mut head = secret(generated());
+    let mut dropped = None;
+    for time in 1..=3 {
+        let next = head.rotated(EPOCH, at(time)).expect("can be rotated");
+        (head, dropped) = (next.head, next.dropped);
+    }
+    assert_eq!(stages(&head), ["1.2 Previous", "1.3 Current"]);
+    assert_eq!(
+        dropped.map(|version| version.to_string()),
+        Some("1.1".to_owned())
+    );
+}
+
+#[test]
+fn version_of_a_later_epoch_starts_at_one_again() {
+    let first = secret(generated()).rotated(EPOCH, at(1)).expect("is made");
+    let restored = first.head.rotated(StoreEpoch::new(7), at(2));
+    let restored = restored.expect("can be rotated").head;
+    assert_eq!(stages(&restored), ["1.1 Previous", "7.1 Current"]);
+}
+
+#[test]
+fn fields_are_set_all_together_and_no_others() {
+    let secret = secret(manual(&["user", "key"]));
+    for (fields, expected) in [
+        (vec!["user"], SecretStepError::FieldMissing(name("key"))),
+        (
+            vec!["user", "key", "other"],
+            SecretStepError::FieldUnknown(name("other")),
+        ),
+    ] {
+        let refused = secret.set(&value(&fields), EPOCH, at(1));
+        assert_eq!(refused, Err(expected), "{fields:?}");
+    }
+}
+
+#[test]
+fn source_says_who_makes_the_next_version() {
+    let set = secret(generated()).set(&value(&["password"]), EPOCH, at(1));
+    assert_eq!(set, Err(SecretStepError::Generated));
+    let rotated = secret(manual(&["key"])).rotated(EPOCH, at(1));
+    assert_eq!(rotated, Err(SecretStepError::Manual));
+}
+
+#[test]
+fn access_is_replaced_and_nothing_else_changes() {
+    let tenant = Tenant {
+        cluster: "east".parse().expect("a DNS label"),
+        namespace: "payments".parse().expect("a DNS label"),
+    };
+    let binding = SecretBinding {
+        role: SecretRole::SecretReader,
+        account: ObjectId {
+            name: "api".parse().expect("a name"),
+            uid: "uid-1".parse().expect("a uid"),
+        },
+    };
+    let access = SecretAccess::new(Some(tenant), vec![binding]).expect("is one");
+    let before = secret(generated()).rotated(EPOCH, at(1)).expect("is made");
+    let after = before.head.with_access(Arc::new(access.clone()));
+    assert_eq!(*after.access, access);
+    assert_eq!(after.with_access(Arc::default()), before.head);
+}
+
+proptest! {
+    #[test]
+    fn any_life_keeps_the_invariants(epochs in proptest::collection::vec(1..4u32, 0..40)) {
+        let mut head = secret(generated());
+        let mut used = Vec::new();
+        let mut epoch = 0;
+        for (time, next) in epochs.iter().enumerate() {
+            // A store's epoch never goes back.
+            epoch = epoch.max(*next);
+            let before: Vec<VersionId> = head.versions.iter().map(|version| version.id).collect();
+            let step = head.rotated(StoreEpoch::new(epoch), at(time as i64)).expect("can be rotated");
+            prop_assert!(!used.contains(&step.version), "no version id is given twice");
+            used.push(step.version);
+            head = step.head;
+            let current = head.staged(SecretStage::Current).expect("is there");
+            prop_assert_eq!(current.id, step.version);
+            let previous = head.staged(SecretStage::Previous).map(|version| version.id);
+            prop_assert_eq!(previous, before.last().copied(), "what was current is previous");
+            let kept: Vec<VersionId> = head.versions.iter().map(|version| version.id).collect();
+            let gone = before.into_iter().find(|version| !kept.contains(version));
+            prop_assert_eq!(gone, step.dropped, "whatever is not kept is named");
+            prop_assert!(kept.len() <= 2);
+        }
+    }
+}
