@@ -8,12 +8,13 @@ mod memo;
 mod platform;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use cedar_policy::{Authorizer, Context, PolicySet, Request};
-use strongroom_core::{Decide, Decision, Question, RingId};
+use strongroom_core::{Caller, Decide, Decision, Question, Resource, RingId};
 
 use crate::common_name::{InvalidCommonName, check_common_name};
 
@@ -107,6 +108,18 @@ impl Policy {
         self.errors.load(Ordering::Relaxed)
     }
 
+    /// What can be about a question: platform policies and the links that can name the caller.
+    fn policies(&self, question: Question<'_>) -> Result<Cow<'_, PolicySet>, Fault> {
+        if let (Caller::Pod(_), Resource::Secret { secret, access, .. }) =
+            (question.caller, question.resource)
+        {
+            return bindings::link_secret(&self.platform, *secret, access).map(Cow::Owned);
+        }
+        let ring = question.resource.ring();
+        let bound = ring.and_then(|ring| self.by_ring.get(&ring));
+        Ok(Cow::Borrowed(bound.unwrap_or(self.platform.policies())))
+    }
+
     fn evaluate(&self, question: Question<'_>) -> Result<Decision, EvaluateError> {
         let schema = self.platform.schema();
         let request = Request::new(
@@ -119,11 +132,13 @@ impl Policy {
         .map_err(|error| EvaluateError(error.to_string()))?;
         let entities = entities::slice(question, &self.administrators, schema)
             .map_err(|error| EvaluateError(error.to_string()))?;
-        let ring = question.resource.ring();
-        let policies = ring.and_then(|ring| self.by_ring.get(&ring));
-        let policies = policies.unwrap_or(self.platform.policies());
+        let policies = self
+            .policies(question)
+            .map_err(|error| EvaluateError(error.to_string()))?;
 
-        let response = self.authorizer.is_authorized(&request, policies, &entities);
+        let response = self
+            .authorizer
+            .is_authorized(&request, &policies, &entities);
         if let Some(error) = response.diagnostics().errors().next() {
             return Err(EvaluateError(error.to_string()));
         }
@@ -133,6 +148,8 @@ impl Policy {
         })
     }
 }
+
+type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why there is no answer. It goes to our log only.
 struct EvaluateError(String);

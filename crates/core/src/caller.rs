@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{NodeIdentity, NodeRole};
+use crate::{NodeIdentity, NodeRole, PodIdentity};
 
 /// A verified identity. Anonymous callers have none: they are refused before there is a `Caller`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +23,10 @@ pub enum Caller {
         /// Its user id, as the kernel says it.
         uid: u32,
     },
+    /// A pod, by a token of its service account that is bound to it.
+    Pod(Arc<PodIdentity>),
+    /// The CSI driver on its node: a pod whose account the configuration names as the driver's.
+    CsiDriver(Arc<PodIdentity>),
     /// One of our own jobs.
     System(Job),
 }
@@ -72,7 +76,7 @@ impl Job {
 }
 
 /// The form in audit records: `certificate:NAME#SERIAL`, `kms-socket:UID`, `kms-plugin:NODE#SERIAL`,
-/// `enrolment:ROLE/NODE`, `admin-socket:UID`, `system:JOB`.
+/// `enrolment:ROLE/NODE`, `admin-socket:UID`, `pod:IDENTITY`, `csi-driver:IDENTITY`, `system:JOB`.
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -88,7 +92,45 @@ impl fmt::Display for Caller {
             }
             Self::Enrolment(identity) => write!(f, "enrolment:{identity}"),
             Self::AdminSocket { uid } => write!(f, "admin-socket:{uid}"),
+            Self::Pod(identity) => write!(f, "pod:{identity}"),
+            Self::CsiDriver(identity) => write!(f, "csi-driver:{identity}"),
             Self::System(job) => write!(f, "system:{}", job.as_str()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ObjectId, ServiceAccount, Tenant};
+
+    #[test]
+    fn a_pod_is_recorded_with_every_uid() {
+        let object = |name: &str, uid: &str| ObjectId {
+            name: name.parse().unwrap(),
+            uid: uid.parse().unwrap(),
+        };
+        let identity = Arc::new(PodIdentity {
+            account: ServiceAccount {
+                tenant: Tenant {
+                    cluster: "east".parse().unwrap(),
+                    namespace: "payments".parse().unwrap(),
+                },
+                id: object("api", "a-1"),
+            },
+            pod: object("api-7d4f9", "p-2"),
+            node: object("worker-1.example", "n-3"),
+            token: "t-4".parse().unwrap(),
+        });
+        let rest =
+            "east/payments/api-7d4f9#p-2,account=api#a-1,node=worker-1.example#n-3,token=t-4";
+        assert_eq!(
+            Caller::Pod(identity.clone()).to_string(),
+            format!("pod:{rest}")
+        );
+        assert_eq!(
+            Caller::CsiDriver(identity).to_string(),
+            format!("csi-driver:{rest}")
+        );
     }
 }

@@ -1,6 +1,6 @@
-//! Names of things: instance, ring, key, key version and KEK generation.
+//! Names of things: instance, ring, key, key version, KEK generation and secret.
 //!
-//! The three identifiers are random and never derived from a name, so that whoever reuses a name inherits nothing.
+//! The four identifiers are random and never derived from a name, so that whoever reuses a name inherits nothing.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -77,6 +77,10 @@ random_id! {
 random_id! {
     /// A key, across all its versions.
     KeyId
+}
+random_id! {
+    /// A secret, across all its versions.
+    SecretId
 }
 
 /// Writes all digits as one number: each call of a formatter costs as much as its digits.

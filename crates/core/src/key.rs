@@ -39,6 +39,8 @@ pub enum KeyRole {
     Api,
     /// The API server's plugin, within use `kmsv2`.
     Etcd,
+    /// The secrets of its ring, within use `secret`. There is one in a ring with secrets, and no caller can name it.
+    Secrets,
 }
 
 /// State of one version.

@@ -3,9 +3,9 @@
 //! A `Permit` comes only from `authorize`, which asks a `Decide`. The registry takes permits, so that a forgotten check
 //! does not compile.
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, sync::Arc};
 
-use crate::{Caller, KeyId, RingId, id::write_hex};
+use crate::{Caller, KeyId, RingId, SecretAccess, SecretId, id::write_hex};
 
 /// Declares the closed list of actions: the enum, one marker type for each, and their names.
 macro_rules! actions {
@@ -89,6 +89,24 @@ actions! {
     ConfirmNodeCertificate,
     /// Ends an identity of which there is a copy.
     RevokeNode,
+    /// Makes a secret in a ring.
+    CreateSecret,
+    /// Lists the secrets of a ring, without values.
+    ListSecrets,
+    /// Reads the head of a secret, without values.
+    DescribeSecret,
+    /// Makes the next version of a secret from values that were given.
+    SetSecretValue,
+    /// Makes the next version of a secret from values that the key service makes.
+    RotateSecret,
+    /// Replaces who may read a secret.
+    SetSecretAccess,
+    /// Gives values of a secret to a person.
+    RevealSecret,
+    /// Gives values of a secret to a pod's volume, or says that they changed.
+    ReadSecret,
+    /// Brings requests for the pods of one's own node. It opens nothing: each secret is asked for as the pod.
+    ServePods,
 }
 
 impl fmt::Display for ActionKind {
@@ -117,6 +135,15 @@ pub enum Resource {
         /// Its id.
         key: KeyId,
     },
+    /// One secret.
+    Secret {
+        /// Its ring.
+        ring: RingRef,
+        /// Its id.
+        secret: SecretId,
+        /// Who may read it by its own record, as the record is now.
+        access: Arc<SecretAccess>,
+    },
 }
 
 /// A ring as policies see it.
@@ -143,18 +170,19 @@ impl Resource {
     pub const fn ring(&self) -> Option<RingId> {
         match self {
             Self::Instance => None,
-            Self::Ring(ring) | Self::Key { ring, .. } => Some(ring.id),
+            Self::Ring(ring) | Self::Key { ring, .. } | Self::Secret { ring, .. } => Some(ring.id),
         }
     }
 }
 
-/// The form in audit records: `instance`, `ring/RING`, `key/RING/KEY`.
+/// The form in audit records: `instance`, `ring/RING`, `key/RING/KEY`, `secret/RING/SECRET`.
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Instance => f.write_str("instance"),
             Self::Ring(ring) => write!(f, "ring/{}", ring.id),
             Self::Key { ring, key } => write!(f, "key/{}/{key}", ring.id),
+            Self::Secret { ring, secret, .. } => write!(f, "secret/{}/{secret}", ring.id),
         }
     }
 }
@@ -267,7 +295,16 @@ impl<A: Action> Permit<A> {
     pub const fn key(&self) -> Option<(RingRef, KeyId)> {
         match self.resource {
             Resource::Key { ring, key } => Some((ring, key)),
-            Resource::Instance | Resource::Ring(_) => None,
+            Resource::Instance | Resource::Ring(_) | Resource::Secret { .. } => None,
+        }
+    }
+
+    /// The secret that it is for, when it is for a secret.
+    #[must_use]
+    pub const fn secret(&self) -> Option<(RingRef, SecretId)> {
+        match self.resource {
+            Resource::Secret { ring, secret, .. } => Some((ring, secret)),
+            Resource::Instance | Resource::Ring(_) | Resource::Key { .. } => None,
         }
     }
 }

@@ -1,12 +1,12 @@
-//! What the configuration gives to certificates: a role on a ring.
+//! What the configuration gives to certificates, a role on a ring, and what records of secrets give to service accounts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aws_lc_rs::digest::{Context, SHA256};
-use cedar_policy::{PolicyId, PolicySet, SlotId};
-use strongroom_core::RingId;
+use cedar_policy::{EntityUid, PolicyId, PolicySet, SlotId};
+use strongroom_core::{RingId, SecretAccess, SecretId, SecretRole};
 
-use super::{PolicyError, entities, platform::Platform};
+use super::{Fault, PolicyError, entities, platform::Platform};
 
 /// How many bindings one ring can have. A decision with 50 links costs 42 µs, one with 600 costs 434 µs.
 pub const BINDINGS_PER_RING_MAX: usize = 64;
@@ -18,11 +18,13 @@ pub enum Role {
     KeyEncrypter,
     /// Decrypt with the keys of the ring and describe them.
     KeyDecrypter,
+    /// Reveal the secrets of the ring and describe them.
+    SecretReader,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::KeyEncrypter, Self::KeyDecrypter];
+    pub const ALL: [Self; 3] = [Self::KeyEncrypter, Self::KeyDecrypter, Self::SecretReader];
 
     /// Its name in the configuration.
     #[must_use]
@@ -30,6 +32,7 @@ impl Role {
         match self {
             Self::KeyEncrypter => "KeyEncrypter",
             Self::KeyDecrypter => "KeyDecrypter",
+            Self::SecretReader => "SecretReader",
         }
     }
 
@@ -37,6 +40,15 @@ impl Role {
         match self {
             Self::KeyEncrypter => include_str!("../../policies/key-encrypter.cedar"),
             Self::KeyDecrypter => include_str!("../../policies/key-decrypter.cedar"),
+            Self::SecretReader => include_str!("../../policies/secret-reader.cedar"),
+        }
+    }
+}
+
+impl From<SecretRole> for Role {
+    fn from(role: SecretRole) -> Self {
+        match role {
+            SecretRole::SecretReader => Self::SecretReader,
         }
     }
 }
@@ -78,20 +90,55 @@ fn link_ring(
     }
     let mut policies = platform.policies().clone();
     for (index, binding) in bindings.iter().enumerate() {
-        let template = PolicyId::new(binding.role.as_str());
-        let link = PolicyId::new(format!("binding {index} of ring {ring}"));
-        let slots = HashMap::from([
-            (
-                SlotId::principal(),
-                entities::certificate(&binding.certificate),
-            ),
-            (SlotId::resource(), entities::ring(ring)),
-        ]);
-        policies
-            .link(template, link, slots)
-            .map_err(|error| PolicyError::Platform(Box::new(error)))?;
+        let name = format!("binding {index} of ring {ring}");
+        let principal = entities::certificate(&binding.certificate);
+        add(
+            &mut policies,
+            binding.role,
+            name,
+            principal,
+            entities::ring(ring),
+        )
+        .map_err(PolicyError::Platform)?;
     }
     Ok(policies)
+}
+
+/// Platform policies and the links in the record of one secret. Those of its ring bind certificates, which no link here
+/// names, so that one question never reads both.
+pub(super) fn link_secret(
+    platform: &Platform,
+    secret: SecretId,
+    access: &SecretAccess,
+) -> Result<PolicySet, Fault> {
+    let mut policies = platform.policies().clone();
+    for (index, (role, account)) in access.grants().enumerate() {
+        let name = format!("binding {index} of secret {secret}");
+        let principal = entities::service_account(&account);
+        add(
+            &mut policies,
+            role.into(),
+            name,
+            principal,
+            entities::secret(secret),
+        )?;
+    }
+    Ok(policies)
+}
+
+fn add(
+    policies: &mut PolicySet,
+    role: Role,
+    name: String,
+    principal: EntityUid,
+    resource: EntityUid,
+) -> Result<(), Fault> {
+    let slots = HashMap::from([
+        (SlotId::principal(), principal),
+        (SlotId::resource(), resource),
+    ]);
+    policies.link(PolicyId::new(role.as_str()), PolicyId::new(name), slots)?;
+    Ok(())
 }
 
 /// Names everything that decides: the same on each start with the same program and configuration.

@@ -5,9 +5,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use cedar_policy::{
     Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression, Schema,
 };
-use strongroom_core::{ActionKind, Caller, Question, Resource, RingId, RingKind, RingRef};
+use strongroom_core::{
+    ActionKind, Caller, Question, Resource, RingId, RingKind, RingRef, SecretId, ServiceAccount,
+    Tenant,
+};
 
-type Fault = Box<dyn std::error::Error + Send + Sync>;
+use super::Fault;
 
 fn uid(entity_type: &'static str, id: &str) -> EntityUid {
     let name = format!("Strongroom::{entity_type}");
@@ -23,6 +26,19 @@ pub(super) fn ring(id: RingId) -> EntityUid {
     uid("Ring", &id.to_string())
 }
 
+pub(super) fn secret(id: SecretId) -> EntityUid {
+    uid("Secret", &id.to_string())
+}
+
+/// The parts of its id hold no `/` and no `#`, so that no two accounts have one text.
+pub(super) fn service_account(account: &ServiceAccount) -> EntityUid {
+    uid("ServiceAccount", &account.to_string())
+}
+
+fn tenant(tenant: &Tenant) -> RestrictedExpression {
+    RestrictedExpression::new_entity_uid(uid("Tenant", &tenant.to_string()))
+}
+
 pub(super) fn action(action: ActionKind) -> EntityUid {
     uid("Action", action.as_str())
 }
@@ -34,6 +50,8 @@ pub(super) fn principal(caller: &Caller) -> EntityUid {
         Caller::KmsPlugin(credential) => uid("KmsPlugin", credential.identity.node.as_str()),
         Caller::Enrolment(identity) => uid("Enrolment", &identity.to_string()),
         Caller::AdminSocket { uid: user } => uid("AdminSocket", &user.to_string()),
+        Caller::Pod(identity) => service_account(&identity.account),
+        Caller::CsiDriver(identity) => uid("CsiDriver", &identity.account.to_string()),
         Caller::System(job) => uid("Job", job.as_str()),
     }
 }
@@ -43,6 +61,7 @@ pub(super) fn resource(resource: &Resource) -> EntityUid {
         Resource::Instance => uid("Instance", "instance"),
         Resource::Ring(in_ring) => ring(in_ring.id),
         Resource::Key { key, .. } => uid("Key", &key.to_string()),
+        Resource::Secret { secret: id, .. } => secret(*id),
     }
 }
 
@@ -52,38 +71,59 @@ pub(super) fn slice(
     administrators: &BTreeSet<String>,
     schema: &Schema,
 ) -> Result<Entities, Fault> {
-    let mut entities = vec![principal_entity(question.caller, administrators)];
+    let mut entities = vec![principal_entity(question.caller, administrators)?];
     match question.resource {
         Resource::Instance => entities.push(Entity::with_uid(resource(question.resource))),
         Resource::Ring(ring) => entities.push(ring_entity(*ring)?),
         Resource::Key { ring: in_ring, .. } => {
-            let ring = ring(in_ring.id);
-            let attribute = RestrictedExpression::new_entity_uid(ring.clone());
             entities.push(ring_entity(*in_ring)?);
-            entities.push(Entity::new(
-                resource(question.resource),
-                HashMap::from([("ring".to_owned(), attribute)]),
-                HashSet::from([ring]),
-            )?);
+            entities.push(member(question.resource, *in_ring, None)?);
+        }
+        Resource::Secret {
+            ring: in_ring,
+            access,
+            ..
+        } => {
+            entities.push(ring_entity(*in_ring)?);
+            entities.push(member(question.resource, *in_ring, access.tenant())?);
         }
     }
     // The schema adds the actions with their groups.
     Ok(Entities::from_entities(entities, Some(schema))?)
 }
 
-fn principal_entity(caller: &Caller, administrators: &BTreeSet<String>) -> Entity {
-    let groups = match caller {
+/// What lies in a ring.
+fn member(of: &Resource, in_ring: RingRef, owner: Option<&Tenant>) -> Result<Entity, Fault> {
+    let ring = ring(in_ring.id);
+    let attribute = RestrictedExpression::new_entity_uid(ring.clone());
+    let mut attributes = HashMap::from([("ring".to_owned(), attribute)]);
+    attributes.extend(owner.map(|owner| ("tenant".to_owned(), tenant(owner))));
+    Ok(Entity::new(
+        resource(of),
+        attributes,
+        HashSet::from([ring]),
+    )?)
+}
+
+fn principal_entity(caller: &Caller, administrators: &BTreeSet<String>) -> Result<Entity, Fault> {
+    let (mut attributes, mut groups) = (HashMap::new(), HashSet::new());
+    match caller {
         Caller::Certificate(identity) if administrators.contains(&*identity.name) => {
-            HashSet::from([uid("Administrators", "administrators")])
+            groups.insert(uid("Administrators", "administrators"));
+        }
+        Caller::Pod(identity) => {
+            let owner = tenant(&identity.account.tenant);
+            attributes.insert("tenant".to_owned(), owner);
         }
         Caller::Certificate(_)
         | Caller::KmsSocket { .. }
         | Caller::KmsPlugin(_)
         | Caller::Enrolment(_)
         | Caller::AdminSocket { .. }
-        | Caller::System(_) => HashSet::new(),
-    };
-    Entity::new_no_attrs(principal(caller), groups)
+        | Caller::CsiDriver(_)
+        | Caller::System(_) => {}
+    }
+    Ok(Entity::new(principal(caller), attributes, groups)?)
 }
 
 fn ring_entity(ring_ref: RingRef) -> Result<Entity, Fault> {

@@ -1,16 +1,25 @@
-//! Decisions that were already made. A policy never changes, so that none of them gets old.
+//! Decisions that were already made. None of them gets old: a policy never changes, and what a record says about access is
+//! part of the resource that was asked about.
 
 use std::{
     collections::HashMap,
     sync::{PoisonError, RwLock},
 };
 
-use strongroom_core::{ActionKind, Caller, Decision, Question, Resource};
+use strongroom_core::{ActionKind, Caller, Decision, Question, Resource, ServiceAccount};
 
 /// When so many tuples are known, all are forgotten: a flood costs evaluations, never memory.
 const ENTRIES_MAX: usize = 4096;
 
-type Tuple = (Caller, ActionKind, Resource);
+type Tuple = (Subject, ActionKind, Resource);
+
+/// A caller as policies see him. A pod is its account here, or each renewal of a token would be a tuple of its own.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Subject {
+    Pod(ServiceAccount),
+    CsiDriver(ServiceAccount),
+    Other(Caller),
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Memo(RwLock<HashMap<Tuple, Decision>>);
@@ -37,12 +46,22 @@ fn tuple(question: Question<'_>) -> Tuple {
         action,
         resource,
     } = question;
-    (caller.clone(), action, resource.clone())
+    (subject(caller), action, resource.clone())
+}
+
+fn subject(caller: &Caller) -> Subject {
+    match caller {
+        Caller::Pod(identity) => Subject::Pod(identity.account.clone()),
+        Caller::CsiDriver(identity) => Subject::CsiDriver(identity.account.clone()),
+        other => Subject::Other(other.clone()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use strongroom_core::Job;
+    use std::sync::Arc;
+
+    use strongroom_core::{Job, ObjectId, PodIdentity, Tenant};
 
     use super::*;
 
@@ -76,5 +95,50 @@ mod tests {
         memo.insert(ask(&first), Decision::Allow);
         assert_eq!(memo.find(ask(&first)), Some(Decision::Allow));
         assert_eq!(memo.find(ask(&second)), None);
+    }
+
+    #[test]
+    fn pods_of_one_account_are_remembered_once() {
+        let memo = Memo::default();
+        let callers: Vec<_> = (0..3).map(|number| Caller::Pod(pod(number))).collect();
+        for caller in &callers {
+            let question = Question {
+                caller,
+                action: ActionKind::ReadSecret,
+                resource: &Resource::Instance,
+            };
+            memo.insert(question, Decision::Deny);
+        }
+        assert_eq!(memo.0.read().unwrap().len(), 1);
+
+        let driver = Caller::CsiDriver(pod(0));
+        let question = Question {
+            caller: &driver,
+            action: ActionKind::ReadSecret,
+            resource: &Resource::Instance,
+        };
+        assert_eq!(memo.find(question), None, "a driver is another caller");
+    }
+
+    fn pod(number: u32) -> Arc<PodIdentity> {
+        let object = |name: &str| ObjectId {
+            name: name.parse().unwrap(),
+            uid: format!("uid-{number}").parse().unwrap(),
+        };
+        Arc::new(PodIdentity {
+            account: ServiceAccount {
+                tenant: Tenant {
+                    cluster: "east".parse().unwrap(),
+                    namespace: "payments".parse().unwrap(),
+                },
+                id: ObjectId {
+                    uid: "uid".parse().unwrap(),
+                    ..object("api")
+                },
+            },
+            pod: object("pod"),
+            node: object("node"),
+            token: format!("token-{number}").parse().unwrap(),
+        })
     }
 }

@@ -2,7 +2,7 @@
 
 use cedar_policy::{PolicyId, PolicySet, Schema, Template, ValidationMode, Validator};
 
-use super::{PolicyError, Role};
+use super::{Fault, PolicyError, Role};
 
 const SCHEMA: &str = include_str!("../../policies/platform.cedarschema");
 const POLICIES: &str = include_str!("../../policies/platform.cedar");
@@ -13,8 +13,6 @@ pub(super) struct Platform {
     schema: Schema,
     policies: PolicySet,
 }
-
-type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 impl Platform {
     pub(super) fn load() -> Result<Self, PolicyError> {

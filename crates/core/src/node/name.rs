@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::kubernetes::is_subdomain;
+
 /// The name of a node as Kubernetes allows it: DNS labels, joined by dots, at most 253 characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeName(String);
@@ -25,14 +27,7 @@ impl FromStr for NodeName {
     type Err = InvalidNodeName;
 
     fn from_str(text: &str) -> Result<Self, InvalidNodeName> {
-        let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let is_label = |label: &str| {
-            let bytes = label.as_bytes();
-            bytes.first().is_some_and(alphanumeric)
-                && bytes.last().is_some_and(alphanumeric)
-                && bytes.iter().all(|byte| alphanumeric(byte) || *byte == b'-')
-        };
-        if text.len() <= 253 && text.split('.').all(is_label) {
+        if is_subdomain(text) {
             Ok(Self(text.to_owned()))
         } else {
             Err(InvalidNodeName)
