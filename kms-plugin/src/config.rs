@@ -10,9 +10,10 @@ use std::{
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, de};
-use strongroom_runtime::socket::{OVERFLOW_UID, Peers, PeersError};
-
-use crate::{endpoint::RemoteAddress, tls::RootDigest};
+use strongroom_runtime::{
+    socket::{OVERFLOW_UID, Peers, PeersError},
+    tls::{RemoteAddress, RootDigest},
+};
 
 /// Why a configuration file is refused.
 #[derive(Debug, thiserror::Error)]

@@ -15,15 +15,16 @@ use strongroom_api::strongroom::kms::v1::{
     EnrolRequest, node_certificates_client::NodeCertificatesClient,
 };
 use strongroom_core::Clock;
-use strongroom_runtime::{Chain, HardenError, SystemClock, fault};
+use strongroom_runtime::{
+    Chain, HardenError, SystemClock, fault,
+    tls::{self, RemoteAddress, RootDigest, TlsError},
+};
 use tonic::Status;
 use zeroize::Zeroizing;
 
 use crate::{
     config::Config,
-    endpoint::RemoteAddress,
     identity::{Held, Identity, IdentityError, IdentityFolder, KeyError, PrivateKey},
-    tls::{self, RootDigest, TlsError},
 };
 
 /// For the one call; the key service writes its store in it.

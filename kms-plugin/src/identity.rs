@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use strongroom_api::strongroom::kms::v1::NodeCertificate;
 use strongroom_core::UnixMillis;
+use strongroom_runtime::tls::Credentials;
 
 pub use file::{IdentityError, IdentityFolder};
 pub use key::{KeyError, PrivateKey};
@@ -45,16 +46,6 @@ pub struct Held {
     pub chain_pem: String,
     /// Its key.
     pub key: PrivateKey,
-}
-
-/// What a TLS connection needs of an identity.
-pub struct Credentials<'a> {
-    /// DER.
-    pub root: &'a [u8],
-    /// PEM.
-    pub chain_pem: &'a str,
-    /// PEM.
-    pub key_pem: &'a str,
 }
 
 impl Held {

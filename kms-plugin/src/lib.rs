@@ -7,7 +7,6 @@
 
 pub mod args;
 pub mod config;
-pub mod endpoint;
 pub mod enrol;
 pub mod health;
 pub mod identity;
@@ -18,7 +17,6 @@ pub mod serve;
 pub mod service;
 pub mod snapshot;
 pub mod state;
-pub mod tls;
 pub mod upstream;
 
 use std::process::ExitCode;

@@ -8,14 +8,16 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use strongroom_api::strongroom::kms::v1::{NodeCertificate, RenewRequest};
 use strongroom_core::{Clock, UnixMillis};
-use strongroom_runtime::{Chain, Condition, fault};
+use strongroom_runtime::{
+    Chain, Condition, fault,
+    tls::{self, RootDigest, TlsError},
+};
 use tokio::{sync::watch, time::Instant};
 use tonic::{Code, Status};
 
 use crate::{
     config::KeyService,
     identity::{Held, Identity, IdentityError, IdentityFolder, KeyError},
-    tls::{self, RootDigest, TlsError},
     upstream::Paths,
 };
 

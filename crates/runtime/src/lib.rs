@@ -16,6 +16,8 @@ mod process;
 mod readiness;
 pub mod socket;
 pub mod tasks;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 pub use chain::Chain;
 pub use clock::SystemClock;

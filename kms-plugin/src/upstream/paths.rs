@@ -13,11 +13,11 @@ use std::{
 use strongroom_api::strongroom::kms::v1::{
     etcd_keys_client::EtcdKeysClient, node_certificates_client::NodeCertificatesClient,
 };
-use strongroom_runtime::socket;
+use strongroom_runtime::{socket, tls::RemoteAddress};
 use tokio::{sync::Notify, time::Instant};
 use tonic::transport::Channel;
 
-use crate::{config::KeyService, endpoint::RemoteAddress};
+use crate::config::KeyService;
 
 /// Room for a list of key ids at their largest; a key has a handful.
 const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;

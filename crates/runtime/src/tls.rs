@@ -1,7 +1,9 @@
-//! TLS 1.3 with the key service: one root, one server name whatever the address, time from a `Clock`.
+//! TLS 1.3 with the key service, for clients: one root, one server name whatever the address, time from a `Clock`.
 //!
-//! Before the first certificate there is only the root's digest: the server sends its root along, and that one alone is
-//! trusted. Nothing is sent before the server has proved itself.
+//! Where there is only the root's digest, the server sends its root along, and that one alone is trusted. Nothing is sent
+//! before the server has proved itself.
+
+mod address;
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
@@ -30,7 +32,7 @@ use tonic::{
 };
 use tower::service_fn;
 
-use crate::{endpoint::RemoteAddress, identity::Credentials};
+pub use address::{InvalidAddress, RemoteAddress};
 
 const SERVER_NAME: &str = "key-service.strongroom.dev";
 /// For the connection and its handshake. With several endpoints that swallow every packet the next one still comes
@@ -42,6 +44,16 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// SHA-256 of a root certificate in DER.
 pub type RootDigest = [u8; 32];
+
+/// What a client with a certificate of its own shows and trusts.
+pub struct Credentials<'a> {
+    /// DER.
+    pub root: &'a [u8],
+    /// PEM.
+    pub chain_pem: &'a str,
+    /// PEM.
+    pub key_pem: &'a str,
+}
 
 /// Why no TLS connection can be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -75,18 +87,39 @@ pub fn known(
         .collect::<Result<Vec<_>, _>>()
         .map_err(TlsError::Read)?;
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(TlsError::Read)?;
-    let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from(root.to_vec()))
-        .map_err(|_| TlsError::Root)?;
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
-        .build()
-        .map_err(|_| TlsError::Root)?;
     let config = builder(clock)?
-        .with_webpki_verifier(verifier)
+        .with_webpki_verifier(verifier([CertificateDer::from(root.to_vec())])?)
         .with_client_auth_cert(chain, key)
         .map_err(TlsError::Use)?;
     Ok(finished(config))
+}
+
+/// Shows nothing, and trusts the roots in a PEM file.
+///
+/// # Errors
+///
+/// See [`TlsError`].
+pub fn trusting(roots_pem: &[u8], clock: Arc<dyn Clock>) -> Result<ClientConfig, TlsError> {
+    let roots = CertificateDer::pem_slice_iter(roots_pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(TlsError::Read)?;
+    let config = builder(clock)?
+        .with_webpki_verifier(verifier(roots)?)
+        .with_no_client_auth();
+    Ok(finished(config))
+}
+
+fn verifier(
+    certificates: impl IntoIterator<Item = CertificateDer<'static>>,
+) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots.add(certificate).map_err(|_| TlsError::Root)?;
+    }
+    // Refuses to verify by no root at all.
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .map_err(|_| TlsError::Root)
 }
 
 /// Shows nothing, and trusts the root that has this digest.
