@@ -35,8 +35,22 @@ pub mod strongroom {
     }
 }
 
+/// The Container Storage Interface.
+pub mod csi {
+    /// What kubelet asks of a node plugin.
+    pub mod v1 {
+        tonic::include_proto!("csi.v1");
+    }
+}
+
 /// Interfaces of Kubernetes.
 pub mod kubernetes {
+    /// How plugins make themselves known to kubelet.
+    pub mod pluginregistration {
+        pub mod v1 {
+            tonic::include_proto!("pluginregistration");
+        }
+    }
     pub mod envelope {
         /// What kube-apiserver stores in etcd.
         pub mod v2 {
