@@ -1,0 +1,8 @@
+//! The driver as kubelet and pods meet it: on real tmpfs in mount namespaces of the tests' own, which takes root.
+
+mod outage;
+mod process;
+mod publish;
+mod support;
+mod swap;
+mod volume;
