@@ -2,13 +2,14 @@
 //!
 //! A change of `matrix.txt` is a change of who may do what: `UPDATE_EXPECT=1 cargo test -p strongroom-auth` writes it.
 
-use std::fmt::Write;
+use std::{fmt::Write, sync::Arc};
 
 use expect_test::expect_file;
 use strongroom_auth::{Binding, Policy, Role};
 use strongroom_core::{
     ActionKind, Caller, CertificateIdentity, Decide, Decision, Job, KeyId, NodeCredential,
-    NodeIdentity, NodeRole, Question, Resource, RingId, RingKind, RingRef,
+    NodeIdentity, NodeRole, ObjectId, PodIdentity, Question, Resource, RingId, RingKind, RingRef,
+    SecretAccess, SecretBinding, SecretId, SecretRole, ServiceAccount, Tenant,
 };
 
 const SYSTEM: RingRef = RingRef {
@@ -24,7 +25,7 @@ const OTHER: RingRef = RingRef {
     kind: RingKind::Application,
 };
 
-fn callers() -> [(&'static str, Caller); 12] {
+fn callers() -> [(&'static str, Caller); 18] {
     let identity = NodeIdentity {
         role: NodeRole::KmsPlugin,
         node: "cp-2".parse().expect("a node's name"),
@@ -44,10 +45,16 @@ fn callers() -> [(&'static str, Caller); 12] {
         ("encrypter", certificate("encrypter")),
         ("decrypter", certificate("decrypter")),
         ("both", certificate("both")),
+        ("revealer", certificate("revealer")),
         ("stranger", certificate("stranger")),
         ("kms-socket", Caller::KmsSocket { uid: 64_201 }),
         ("kms-plugin", Caller::KmsPlugin(credential)),
         ("enrolment", Caller::Enrolment(identity)),
+        ("reader", Caller::Pod(pod("east", "api", "1"))),
+        ("anew", Caller::Pod(pod("east", "api", "2"))),
+        ("unbound", Caller::Pod(pod("east", "web", "1"))),
+        ("foreign", Caller::Pod(pod("west", "api", "1"))),
+        ("driver", Caller::CsiDriver(pod("east", "api", "1"))),
         ("admin-socket", Caller::AdminSocket { uid: 64_200 }),
         (Job::Initialize.as_str(), Caller::System(Job::Initialize)),
         (Job::Anchor.as_str(), Caller::System(Job::Anchor)),
@@ -55,7 +62,48 @@ fn callers() -> [(&'static str, Caller); 12] {
     ]
 }
 
-fn resources() -> [(&'static str, Resource); 7] {
+fn object(name: &str, uid: &str) -> ObjectId {
+    ObjectId {
+        name: name.parse().expect("an object's name"),
+        uid: uid.parse().expect("a uid"),
+    }
+}
+
+fn tenant(cluster: &str) -> Tenant {
+    Tenant {
+        cluster: cluster.parse().expect("a cluster's name"),
+        namespace: "payments".parse().expect("a namespace"),
+    }
+}
+
+fn pod(cluster: &str, account: &str, uid: &str) -> Arc<PodIdentity> {
+    Arc::new(PodIdentity {
+        account: ServiceAccount {
+            tenant: tenant(cluster),
+            id: object(account, uid),
+        },
+        pod: object("pod", "3"),
+        node: object("node", "4"),
+        token: "5".parse().expect("a token's id"),
+    })
+}
+
+/// The record of each secret binds the account `api`.
+fn secret(ring: RingRef, owner: &str) -> Resource {
+    let binding = SecretBinding {
+        role: SecretRole::SecretReader,
+        account: object("api", "1"),
+    };
+    let access = SecretAccess::new(Some(tenant(owner)), vec![binding]).expect("one binding");
+    Resource::Secret {
+        ring,
+        secret: SecretId::from_bytes([8; 16]),
+        access: Arc::new(access),
+    }
+}
+
+/// The secret of the platform has no tenant and binds nobody.
+fn resources() -> [(&'static str, Resource); 11] {
     let key = |ring| Resource::Key {
         ring,
         key: KeyId::from_bytes([7; 16]),
@@ -68,10 +116,21 @@ fn resources() -> [(&'static str, Resource); 7] {
         ("system key", key(SYSTEM)),
         ("bound key", key(BOUND)),
         ("other key", key(OTHER)),
+        ("system secret", secret(SYSTEM, "east")),
+        ("bound secret", secret(BOUND, "east")),
+        ("other secret", secret(OTHER, "north")),
+        (
+            "no tenant's",
+            Resource::Secret {
+                ring: OTHER,
+                secret: SecretId::from_bytes([9; 16]),
+                access: Arc::default(),
+            },
+        ),
     ]
 }
 
-/// Encrypter, decrypter and one that is both, on the bound ring. One more tries the system ring.
+/// Encrypter, decrypter and one that is both, and one that reveals, on the bound ring. All try the system ring, too.
 fn policy() -> Policy {
     let bind = |role, certificate: &str, ring: RingRef| Binding {
         role,
@@ -85,19 +144,21 @@ fn policy() -> Policy {
         bind(Role::KeyDecrypter, "both", BOUND),
         bind(Role::KeyEncrypter, "both", SYSTEM),
         bind(Role::KeyDecrypter, "both", SYSTEM),
+        bind(Role::SecretReader, "revealer", BOUND),
+        bind(Role::SecretReader, "revealer", SYSTEM),
     ];
     Policy::new(&["administrator".to_owned()], &bindings).expect("the policy is valid")
 }
 
 fn matrix(policy: &Policy) -> String {
-    let mut table = format!("{:27}{:13}", "", "");
+    let mut table = format!("{:27}{:14}", "", "");
     for (name, _) in callers() {
         write!(table, " {name}").unwrap();
     }
     table.push('\n');
     for action in ActionKind::ALL.iter().copied() {
         for (resource_name, resource) in resources() {
-            write!(table, "{:27}{resource_name:13}", action.as_str()).unwrap();
+            write!(table, "{:27}{resource_name:14}", action.as_str()).unwrap();
             for (name, caller) in callers() {
                 let question = Question {
                     caller: &caller,

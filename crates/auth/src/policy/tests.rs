@@ -1,5 +1,7 @@
 //! What Cedar would get wrong by itself, and what no configuration may reach. Who may do what is in `tests/matrix.txt`.
 
+mod secrets;
+
 use strongroom_core::{
     ActionKind, Caller, CertificateIdentity, Decide, Decision, Job, KeyId, Question, Resource,
     RingId, RingKind, RingRef,
