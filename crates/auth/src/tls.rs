@@ -1,4 +1,5 @@
-//! The TLS configurations of the product: TLS 1.3, aws-lc-rs, certificates on both sides, time from a `Clock`.
+//! The TLS configurations of the product: TLS 1.3, aws-lc-rs, certificates on both sides (or tokens on the client's), time
+//! from a `Clock`.
 //!
 //! The server trusts the `client` intermediate itself and not the root above it, so that no certificate of the root's other
 //! intermediate can be a client. It keeps no sessions: a resumed one would outlive its certificate.
@@ -81,6 +82,17 @@ pub fn enrolling_server_tls(
         .allow_unauthenticated()
         .build();
     server(certificate, verifier.map_err(TlsError::Verifier)?, clock)
+}
+
+/// Makes the same server, which asks nobody for a certificate: who calls is said by what each call carries.
+///
+/// # Errors
+/// See `TlsError`.
+pub fn token_server_tls(
+    certificate: Arc<dyn ResolvesServerCert>,
+    clock: Arc<dyn Clock>,
+) -> Result<ServerConfig, TlsError> {
+    server(certificate, WebPkiClientVerifier::no_client_auth(), clock)
 }
 
 fn clients(client_intermediate: &[u8]) -> Result<ClientCertVerifierBuilder, TlsError> {
