@@ -1,11 +1,11 @@
-//! Folds refusals: beyond ten a second of one caller they become one record for that second.
-//! Pure; time is passed in, and the number of callers held is bounded.
+//! Folds what callers do too often to be told one by one: refusals beyond ten a second of one caller become one record for
+//! that second, and reads that gave nothing one for each hour. Pure; time is passed in, and the number of callers is bounded.
 
 use std::collections::HashMap;
 
 use crate::record::Folded;
 
-/// Refusals that one record stands for.
+/// Calls that one record stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fold {
     /// The caller; `None` stands for all callers beyond the bound.
@@ -14,21 +14,25 @@ pub struct Fold {
     pub folded: Folded,
 }
 
-/// What to do about one refusal.
+/// What to do about one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observed {
     /// Give it a record of its own.
     Record,
-    /// It is counted and comes with the fold of its second.
+    /// It is counted and comes with the fold of its time.
     Held,
 }
 
-/// Counts refusals of callers within one second.
+/// Counts calls of each caller within one second or hour.
 #[derive(Debug)]
 pub struct Folder {
-    per_second: u64,
+    /// Calls of one caller that get records of their own.
+    own_records: u64,
+    /// Milliseconds that one fold is about.
+    span: i64,
     callers_max: usize,
-    second: i64,
+    /// The span that is counted now: its place among all spans since 1970.
+    current: i64,
     callers: HashMap<String, Window>,
     /// All callers beyond `callers_max` together.
     others: Window,
@@ -40,26 +44,42 @@ struct Window {
     held: Option<Folded>,
 }
 
+impl Window {
+    const fn is_empty(&self) -> bool {
+        self.recorded == 0 && self.held.is_none()
+    }
+}
+
 impl Folder {
     /// Records of their own that a caller gets each second.
     pub const PER_SECOND: u64 = 10;
 
-    /// Makes a folder that tells at most `callers_max` callers apart.
+    /// Makes a folder for refusals that tells at most `callers_max` callers apart.
     pub fn new(callers_max: usize) -> Self {
+        Self::of(Self::PER_SECOND, 1000, callers_max)
+    }
+
+    /// Makes a folder for calls of which each hour has one record for each caller, and no call one of its own.
+    pub fn by_the_hour(callers_max: usize) -> Self {
+        Self::of(0, 3_600_000, callers_max)
+    }
+
+    fn of(own_records: u64, span: i64, callers_max: usize) -> Self {
         Self {
-            per_second: Self::PER_SECOND,
+            own_records,
+            span,
             callers_max,
-            second: i64::MIN,
+            current: i64::MIN,
             callers: HashMap::new(),
             others: Window::default(),
         }
     }
 
-    /// Counts a refusal of `caller` at `now` (milliseconds since 1970). Call [`Self::due`] first:
-    /// until then refusals of a new second count to the old one.
-    pub fn refuse(&mut self, caller: &str, now: i64) -> Observed {
-        if self.callers.is_empty() && self.others.recorded == 0 {
-            self.second = now.div_euclid(1000);
+    /// Counts a call of `caller` at `now` (milliseconds since 1970). Call [`Self::due`] first: until then calls of a new
+    /// second or hour count to the old one.
+    pub fn observe(&mut self, caller: &str, now: i64) -> Observed {
+        if self.callers.is_empty() && self.others.is_empty() {
+            self.current = now.div_euclid(self.span);
         }
         let full = self.callers.len() >= self.callers_max;
         let window = match self.callers.get_mut(caller) {
@@ -67,7 +87,7 @@ impl Folder {
             None if full => &mut self.others,
             None => self.callers.entry(caller.to_owned()).or_default(),
         };
-        if window.recorded < self.per_second {
+        if window.recorded < self.own_records {
             window.recorded += 1;
             return Observed::Record;
         }
@@ -82,11 +102,11 @@ impl Folder {
         Observed::Held
     }
 
-    /// Returns the folds of a second that has passed, by caller. Call it at least once a second,
-    /// and with [`i64::MAX`] before the end.
+    /// Returns the folds of a second or hour that has passed, by caller. Call it at least once a second, and with
+    /// [`i64::MAX`] before the end.
     pub fn due(&mut self, now: i64) -> Vec<Fold> {
-        // A clock that was set back also ends the second.
-        if now.div_euclid(1000) == self.second {
+        // A clock that was set back also ends it.
+        if now.div_euclid(self.span) == self.current {
             return Vec::new();
         }
         let others = std::mem::take(&mut self.others).held;
@@ -117,7 +137,7 @@ mod tests {
 
     /// Refuses `caller` at each of these times; returns how many got records of their own.
     fn refuse(folder: &mut Folder, caller: &str, times: impl IntoIterator<Item = i64>) -> u64 {
-        let own = |now| folder.refuse(caller, now) == Observed::Record;
+        let own = |now| folder.observe(caller, now) == Observed::Record;
         times.into_iter().map(own).map(u64::from).sum()
     }
 
@@ -160,6 +180,22 @@ mod tests {
     }
 
     #[test]
+    fn by_the_hour_no_call_has_a_record_of_its_own() {
+        let mut folder = Folder::by_the_hour(1);
+        assert_eq!(refuse(&mut folder, "a", [7_200_000, 7_260_000]), 0);
+        assert_eq!(refuse(&mut folder, "b", [10_799_999]), 0);
+        assert_eq!(folder.due(10_799_999), []);
+        assert_eq!(
+            folder.due(10_800_000),
+            [
+                fold(Some("a"), 2, 7_200_000, 7_260_000),
+                fold(None, 1, 10_799_999, 10_799_999),
+            ]
+        );
+        assert_eq!(folder.due(i64::MAX), []);
+    }
+
+    #[test]
     fn a_clock_that_was_set_back_ends_the_second_too() {
         let mut folder = Folder::new(2);
         refuse(&mut folder, "a", 9000..9011);
@@ -179,7 +215,7 @@ mod tests {
             for (caller, pause) in &refusals {
                 now += pause / 10;
                 counted += folder.due(now).iter().map(|f| f.folded.count).sum::<u64>();
-                let observed = folder.refuse(&caller.to_string(), now);
+                let observed = folder.observe(&caller.to_string(), now);
                 recorded += u64::from(observed == Observed::Record);
             }
             counted += folder.due(i64::MAX).iter().map(|f| f.folded.count).sum::<u64>();

@@ -14,7 +14,7 @@ pub const MAX_RECORD_BYTES: usize = 32 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// A call and its outcome.
+    /// A call and its outcome; calls that gave nothing new carry `folded`.
     Call,
     /// A change of the control plane; carries `change`.
     Change,
@@ -65,11 +65,11 @@ pub struct Item {
     pub code: String,
 }
 
-/// How many refusals one record stands for, and when they were.
+/// How many calls one record stands for, and when they were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Folded {
-    /// Number of refusals.
+    /// Number of calls.
     pub count: u64,
     /// The first, in milliseconds since 1970.
     #[serde(with = "rfc3339")]
@@ -111,7 +111,7 @@ pub struct Record {
     /// The control-plane change that this records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Change>,
-    /// The refusals that this stands for.
+    /// The calls that this stands for: refusals, or reads that gave nothing new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folded: Option<Folded>,
     /// SHA-256 of the line before, its newline included; zero for the first.
@@ -143,7 +143,7 @@ pub struct Draft {
     pub items: Vec<Item>,
     /// The control-plane change that this records.
     pub change: Option<Change>,
-    /// The refusals that this stands for.
+    /// The calls that this stands for: refusals, or reads that gave nothing new.
     pub folded: Option<Folded>,
 }
 
