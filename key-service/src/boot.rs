@@ -20,6 +20,7 @@ use crate::{
     registry::{self, Instance, Intermediate, OpenError, Peek, Registry, StoreLook},
     service::{EnrolmentMetrics, Service},
     trail::{Trail, TrailError},
+    workloads::{self, WorkloadsError},
 };
 
 /// What the sentinel says, and where it lies.
@@ -91,6 +92,9 @@ pub(crate) enum BootError {
     /// The configured principals are not valid.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// The configured clusters cannot be registered.
+    #[error(transparent)]
+    Workloads(#[from] WorkloadsError),
     /// No locked memory.
     #[error("there is no locked memory for keys")]
     Memory(#[from] ReserveError),
@@ -170,6 +174,7 @@ pub(crate) async fn boot(config: &Config, handle: &Handle) -> Result<Booted, Boo
         issuer: issuer(&system, &instance)?,
         replica: config.replica.clone(),
         plugin_endpoints: config.plugins.as_ref().map(PluginsConfig::advertised),
+        workloads: workloads::load(config, &handle.metrics)?,
         enrolment_metrics: EnrolmentMetrics::register(&handle.metrics),
         certificate_names: certificate_names(config),
         certifier_fingerprint: strongroom_audit::spki_fingerprint(&pin_key(
@@ -386,6 +391,7 @@ fn binding(access: &Access) -> Binding {
         role: match access.role {
             Role::KeyEncrypter => strongroom_auth::Role::KeyEncrypter,
             Role::KeyDecrypter => strongroom_auth::Role::KeyDecrypter,
+            Role::SecretReader => strongroom_auth::Role::SecretReader,
         },
         certificate: access.certificate.clone(),
         ring: access.ring,

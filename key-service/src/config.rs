@@ -1,7 +1,10 @@
 //! The configuration file. Unknown fields are refused; every default is named here; the sample is
 //! `config/key-service.yaml`.
 
+mod clusters;
+
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -10,6 +13,8 @@ use std::{
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, de};
 use strongroom_core::RingId;
+
+pub use clusters::{ClusterConfig, DriverConfig, WorkloadsConfig};
 
 const MEBIBYTE: u64 = 1024 * 1024;
 
@@ -69,6 +74,11 @@ pub struct Config {
     pub kms_socket: SocketConfig,
     /// The TLS port for plugins of other control-plane nodes. None: there is no such port.
     pub plugins: Option<PluginsConfig>,
+    /// The TLS port for callers with tokens of service accounts. None: there is no such port.
+    pub workloads: Option<WorkloadsConfig>,
+    /// Clusters whose service accounts may call, and own rings.
+    #[serde(default)]
+    pub clusters: Vec<ClusterConfig>,
     /// Where hsm-agent is.
     pub hsm_agent: AgentConfig,
     /// The audit log.
@@ -179,6 +189,8 @@ pub enum Role {
     KeyEncrypter,
     /// Decrypt with the ring's keys.
     KeyDecrypter,
+    /// Reveal values of the ring's secrets.
+    SecretReader,
 }
 
 impl Config {
@@ -236,6 +248,23 @@ impl Config {
                 .as_ref()
                 .is_none_or(|plugins| plugins.listen != self.listen),
             "plugins.listen: another address than listen",
+        )?;
+        let plugins = self.plugins.as_ref().map(|plugins| plugins.listen);
+        let taken = |port| port == self.listen || Some(port) == plugins;
+        require(
+            self.workloads
+                .as_ref()
+                .is_none_or(|workloads| !taken(workloads.listen)),
+            "workloads.listen: another address than listen and plugins.listen",
+        )?;
+        require(
+            self.workloads.is_some() || self.clusters.is_empty(),
+            "clusters: their service accounts need a port; set workloads.listen",
+        )?;
+        let names: BTreeSet<_> = self.clusters.iter().map(|cluster| &cluster.name).collect();
+        require(
+            names.len() == self.clusters.len(),
+            "clusters: each has a name of its own",
         )?;
         require(
             self.audit.capacity_mib >= 1,

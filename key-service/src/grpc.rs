@@ -9,12 +9,16 @@ mod keys;
 mod node_certificates;
 mod nodes;
 mod parse;
+mod pods;
+mod secrets;
 
 pub(crate) use certificates::CertificatesServer;
 pub(crate) use crypto::CryptoServer;
 pub(crate) use etcd_keys::{Door, EtcdKeysServer};
-pub(crate) use identity::{PluginPeer, TlsIdentity, Until};
+pub(crate) use identity::{PluginPeer, TlsIdentity, Until, WorkloadPeer};
 pub(crate) use instance::InstanceServer;
 pub(crate) use keys::KeysServer;
 pub(crate) use node_certificates::NodeCertificatesServer;
 pub(crate) use nodes::NodesServer;
+pub(crate) use pods::PodsServer;
+pub(crate) use secrets::SecretsServer;

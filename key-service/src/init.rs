@@ -24,7 +24,7 @@ use crate::{
     files::{DataDir, FileError, Pin},
     keyring::{KekPair, Keyring, KeyringError, RecordVerifier},
     pki::{self, PkiError},
-    registry::{self, Change, Instance, Intermediate, OpenError, Ring, RingOwner, StoreLook},
+    registry::{self, Change, Instance, Intermediate, OpenError, Ring, StoreLook},
 };
 
 /// The root certificate and the intermediates count for ten years; leaves for a day.
@@ -300,7 +300,7 @@ impl Maker {
         Ring {
             id: self.system_ring,
             name: "system".parse().expect("a DNS label"),
-            owner: RingOwner::default(),
+            owner: None,
             created: self.now,
             kek_generation: Generation::FIRST,
             kind: RingKind::System,

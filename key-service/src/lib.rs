@@ -19,9 +19,10 @@ pub mod registry;
 mod serve;
 pub mod service;
 pub mod trail;
+mod workloads;
 
 pub use commands::run;
 pub use config::{
-    Access, Administrator, AgentConfig, AuditConfig, Config, ConfigError, PluginsConfig, Role,
-    SocketConfig,
+    Access, Administrator, AgentConfig, AuditConfig, ClusterConfig, Config, ConfigError,
+    DriverConfig, PluginsConfig, Role, SocketConfig, WorkloadsConfig,
 };

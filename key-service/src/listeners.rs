@@ -1,5 +1,5 @@
-//! The doors: TLS for administrators and applications, a socket for the plugin and a TLS port for those of other nodes,
-//! each with a thread of its own, and a socket for certificates.
+//! The doors: TLS for administrators and applications, TLS for callers with tokens, a socket for the plugin and a TLS port
+//! for those of other nodes, each of the two with a thread of its own, and a socket for certificates.
 
 mod connection;
 mod native;
@@ -7,6 +7,7 @@ mod observe;
 mod plugins;
 mod sources;
 mod tls;
+mod workloads;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
@@ -29,6 +30,7 @@ use crate::{
 
 pub(crate) use native::spawn_tls;
 pub(crate) use plugins::spawn_plugins;
+pub(crate) use workloads::spawn_workloads;
 
 /// Why a listener cannot be offered. The operator's to mend.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,7 @@ mod nodes;
 mod open;
 mod path;
 mod records;
+mod secrets;
 mod state;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -19,13 +20,17 @@ pub use codec::DecodeError;
 pub use integrity::{IntegrityError, Position};
 pub use open::{OpenError, Peek, StoreLook, VerifiedStore, create, look};
 pub use records::{Instance, Intermediate, Ring, RingOwner, WrappedVersion};
+pub use secrets::{
+    OpeningAction, SealedError, SealingAction, SecretAction, SecretLocator, SecretName,
+    StoredSecret,
+};
 pub use state::{ReadError, StoredHead, StoredNode};
 use strongroom_core::{
     Action, Generation, KeyId, Name, Permit, Resource, RingId, RingKind, RingRef, VersionId, action,
 };
 use strongroom_hsm::SignedKekRecord;
 use strongroom_store::{Revision, Store};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, broadcast};
 
 use self::{integrity::Ledger, state::State};
 use crate::trail::Trail;
@@ -37,6 +42,7 @@ pub struct Registry {
     state: RwLock<State>,
     position: RwLock<Position>,
     writer: Mutex<Writer>,
+    secret_changes: broadcast::Sender<SecretName>,
 }
 
 /// What only the one change in progress may touch.
@@ -154,10 +160,7 @@ impl Registry {
         version: VersionId,
     ) -> Option<StoredMaterial> {
         let (ring, key) = permit.key()?;
-        let state = self.state();
-        let wrapped = state.material.get(&(key, version))?.clone();
-        let kek = state.keks.get(&(ring.id, wrapped.kek_generation))?.clone();
-        Some(StoredMaterial { wrapped, kek })
+        self.state().stored_material(ring.id, key, version)
     }
 
     /// The KEK record under which new material of a ring is wrapped.

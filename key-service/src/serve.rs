@@ -33,6 +33,7 @@ pub(crate) async fn start(config: Config, handle: Handle) -> Result<(), TaskFail
     listeners::spawn_kms(&config, &handle, service.clone(), serving.clone())?;
     listeners::spawn_plugins(&config, &handle, service.clone(), serving.clone())?;
     listeners::spawn_admin(&config, &handle, service.clone(), serving.clone())?;
+    listeners::spawn_workloads(&config, &handle, service.clone(), serving.clone()).await?;
     listeners::spawn_tls(&config, &handle, service.clone(), serving).await?;
     spawn_jobs(
         &config,

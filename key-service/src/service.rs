@@ -7,6 +7,8 @@ mod error;
 mod etcd;
 mod instance;
 mod keys;
+mod pods;
+mod secrets;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -16,7 +18,12 @@ pub use enrolment::{CredentialError, EnrolmentMetrics, IssuedNodeCertificate, No
 pub use error::CallError;
 pub use etcd::{EtcdProbe, SEED_MAX, SeedRequest};
 pub use instance::InstanceView;
-pub use keys::{NewKeyRequest, VersionChange};
+pub use keys::{NewKeyRequest, NewRingRequest, VersionChange};
+pub use pods::{
+    Driver, Event, File, PodError, PodsMetrics, Session, Subscription, Volume, VolumeRequest,
+    Whose, Workloads,
+};
+pub use secrets::{InvalidReason, NewSecretRequest, Reason, RevealRequest, Revealed, SecretChange};
 use strongroom_audit::Outcome;
 use strongroom_auth::Policy;
 use strongroom_core::{Action, Caller, Clock, ContextDigest, Permit, Resource, authorize};
@@ -54,6 +61,8 @@ pub struct Service {
     pub plugin_endpoints: Option<Vec<String>>,
     /// What is counted of nodes.
     pub enrolment_metrics: EnrolmentMetrics,
+    /// Who shows tokens in place of certificates.
+    pub workloads: Workloads,
     /// Common names that the configuration lists.
     pub certificate_names: Vec<String>,
     /// Fingerprint of the checkpoint-certifying key.
@@ -118,7 +127,7 @@ impl Service {
     }
 
     fn may_see(&self, caller: &Caller, resource: &Resource) -> bool {
-        use strongroom_core::action::{DescribeKey, ListKeys};
+        use strongroom_core::action::{DescribeKey, DescribeSecret, ListKeys};
         let none = ContextDigest::default();
         match resource {
             Resource::Instance => true,
@@ -127,6 +136,9 @@ impl Service {
             }
             Resource::Key { .. } => {
                 authorize::<DescribeKey>(&self.policy, caller, resource.clone(), none).is_ok()
+            }
+            Resource::Secret { .. } => {
+                authorize::<DescribeSecret>(&self.policy, caller, resource.clone(), none).is_ok()
             }
         }
     }
@@ -180,6 +192,7 @@ impl Service {
             CallError::NotFound | CallError::Denied(_) | CallError::Credential(_) => {
                 Outcome::Denied
             }
+            CallError::Pod(error) if error.is_denial() => Outcome::Denied,
             _ => Outcome::Failed,
         };
         let recorded = self

@@ -11,8 +11,8 @@ use std::{
 
 use strongroom_api::strongroom::storage::v1 as wire;
 use strongroom_audit::{
-    self as audit, AppendError, Draft, Folder, Kind, Log, MAX_RECORD_BYTES, Observed, Outcome,
-    Share,
+    self as audit, AppendError, Draft, Fold, Folder, Item, Kind, Log, MAX_RECORD_BYTES, Observed,
+    Outcome, Share,
 };
 use strongroom_core::{ActionKind, Caller, Clock, StoreEpoch, UnixMillis};
 
@@ -62,11 +62,14 @@ pub struct Trail {
     clock: Arc<dyn Clock>,
     administrators: BTreeSet<String>,
     folder: Mutex<Folder>,
+    unchanged: Mutex<Folder>,
     failed: AtomicBool,
 }
 
 /// Callers whose refusals are told apart within one second.
 const FOLDED_CALLERS: usize = 1024;
+/// Pods whose reads that gave nothing new are told apart within one hour. An entry has a few hundred bytes.
+const FOLDED_READERS: usize = 16 * 1024;
 
 impl Trail {
     /// Takes over an open log. The holders of certificates other than the administrators' are tenants.
@@ -77,6 +80,7 @@ impl Trail {
             clock,
             administrators,
             folder: Mutex::new(Folder::new(FOLDED_CALLERS)),
+            unchanged: Mutex::new(Folder::by_the_hour(FOLDED_READERS)),
             failed: AtomicBool::new(false),
         }
     }
@@ -152,6 +156,28 @@ impl Trail {
         self.record(call, Outcome::Succeeded, "Ok", detail).await
     }
 
+    /// Records that a batch succeeded, with the outcome of each item. Only after this may it be answered.
+    ///
+    /// # Errors
+    /// The record is not on disk.
+    pub async fn succeeded_batch(
+        &self,
+        call: &Call<'_>,
+        detail: BTreeMap<String, String>,
+        items: Vec<Item>,
+    ) -> Result<(), TrailError> {
+        let mut draft = self.draft(call, Outcome::Batch, "Ok");
+        draft.detail = detail;
+        draft.items = items;
+        self.append(draft, self.share(call.caller, call.action))
+            .await
+    }
+
+    /// Counts a read that gave nothing, since the reader has what there is. One record an hour says how many there were.
+    pub fn unchanged(&self, reader: &Caller) {
+        lock(&self.unchanged).observe(&reader.to_string(), self.now().as_i64());
+    }
+
     /// Records that a call was refused or failed. Beyond ten a second of one caller they are counted into one record.
     ///
     /// # Errors
@@ -163,35 +189,52 @@ impl Trail {
         code: &str,
     ) -> Result<(), TrailError> {
         self.record_folds(self.now().as_i64()).await?;
-        let observed = self
-            .folder()
-            .refuse(&call.caller.to_string(), self.now().as_i64());
+        let caller = call.caller.to_string();
+        let observed = lock(&self.folder).observe(&caller, self.now().as_i64());
         match observed {
             Observed::Record => self.record(call, outcome, code, BTreeMap::new()).await,
             Observed::Held => Ok(()),
         }
     }
 
-    /// Records what was counted in seconds that have passed at `now`; once a second, and with `i64::MAX` at the end.
+    /// Records what was counted in seconds and hours that have passed at `now`; once a second, and with `i64::MAX` at
+    /// the end.
     ///
     /// # Errors
     /// A record is not on disk.
     pub async fn record_folds(&self, now: i64) -> Result<(), TrailError> {
-        let due = self.folder().due(now);
-        for fold in due {
+        let refusals = lock(&self.folder).due(now);
+        for fold in refusals {
             let mut draft = Draft::new(Kind::Refusals, fold.folded.last, "Refused");
-            draft.caller = fold.caller.unwrap_or_else(|| "others".to_owned());
             draft.outcome = Outcome::Denied;
             draft.code = "Folded".to_owned();
-            draft.folded = Some(fold.folded);
-            self.append(draft, Share::Tenant).await?;
+            self.append_fold(draft, fold).await?;
+        }
+        let unchanged = lock(&self.unchanged).due(now);
+        for fold in unchanged {
+            let action = ActionKind::ReadSecret.as_str();
+            let mut draft = Draft::new(Kind::Call, fold.folded.last, action);
+            draft.outcome = Outcome::Succeeded;
+            draft.code = "Unchanged".to_owned();
+            self.append_fold(draft, fold).await?;
         }
         Ok(())
     }
 
-    fn folder(&self) -> MutexGuard<'_, Folder> {
-        // Each step leaves whole counters behind.
-        self.folder.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn append_fold(&self, mut draft: Draft, fold: Fold) -> Result<(), TrailError> {
+        draft.caller = fold.caller.unwrap_or_else(|| "others".to_owned());
+        draft.folded = Some(fold.folded);
+        self.append(draft, Share::Tenant).await
+    }
+
+    fn draft(&self, call: &Call<'_>, outcome: Outcome, code: &str) -> Draft {
+        let mut draft = Draft::new(Kind::Call, self.now().as_i64(), call.action.as_str());
+        draft.request_id.clone_from(&call.origin.request_id);
+        draft.caller = text(call.caller);
+        draft.resource = text(call.resource);
+        draft.outcome = outcome;
+        draft.code = code.to_owned();
+        draft
     }
 
     async fn record(
@@ -201,12 +244,7 @@ impl Trail {
         code: &str,
         detail: BTreeMap<String, String>,
     ) -> Result<(), TrailError> {
-        let mut draft = Draft::new(Kind::Call, self.now().as_i64(), call.action.as_str());
-        draft.request_id.clone_from(&call.origin.request_id);
-        draft.caller = text(call.caller);
-        draft.resource = text(call.resource);
-        draft.outcome = outcome;
-        draft.code = code.to_owned();
+        let mut draft = self.draft(call, outcome, code);
         draft.detail = detail;
         self.append(draft, self.share(call.caller, call.action))
             .await
@@ -275,11 +313,14 @@ impl Trail {
         match caller {
             Caller::KmsSocket { .. } | Caller::KmsPlugin(_) => Share::Reserve,
             // Whoever has a secret that was used has nothing of the installation yet.
-            Caller::Enrolment(_) => Share::Tenant,
+            Caller::Enrolment(_) | Caller::Pod(_) | Caller::CsiDriver(_) => Share::Tenant,
             Caller::AdminSocket { .. } | Caller::System(_) => Share::System,
             Caller::Certificate(identity) => {
-                let uses_keys = matches!(action, ActionKind::Encrypt | ActionKind::Decrypt);
-                if uses_keys || !self.administrators.contains(&*identity.name) {
+                let uses_data = matches!(
+                    action,
+                    ActionKind::Encrypt | ActionKind::Decrypt | ActionKind::RevealSecret
+                );
+                if uses_data || !self.administrators.contains(&*identity.name) {
                     Share::Tenant
                 } else {
                     Share::System
@@ -287,6 +328,11 @@ impl Trail {
             }
         }
     }
+}
+
+fn lock(folder: &Mutex<Folder>) -> MutexGuard<'_, Folder> {
+    // Each step leaves whole counters behind.
+    folder.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What one record says, in one allocation: a key's path has 69 characters.

@@ -13,6 +13,10 @@ pub enum Subject {
     Context,
     /// A request, for idempotency.
     Request,
+    /// A version of a secret, by its ids alone: what it holds is not digested.
+    SecretVersion,
+    /// What a pod's volume holds, by ids of versions and not by what they hold.
+    Volume,
 }
 
 impl Subject {
@@ -20,6 +24,8 @@ impl Subject {
         match self {
             Self::Context => 1,
             Self::Request => 2,
+            Self::SecretVersion => 3,
+            Self::Volume => 4,
         }
     }
 }

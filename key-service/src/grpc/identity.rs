@@ -1,6 +1,13 @@
 //! Who is at the other end of a connection: from the verified certificate, or from the kernel for a socket.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use strongroom_core::{Caller, CertificateIdentity, Clock, NodeCredential, UnixMillis};
 use strongroom_runtime::socket::Peer;
@@ -23,10 +30,12 @@ pub(crate) struct Until {
     end: End,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum End {
     NotAfter(UnixMillis),
     Elapsed(Duration),
+    /// By the boot clock at first, then up to the latest moment that a call showed (milliseconds since 1970).
+    Extendable(Duration, Arc<AtomicI64>),
 }
 
 impl Until {
@@ -42,11 +51,29 @@ impl Until {
         Self { clock, end }
     }
 
+    /// For so long from now, and then for as long as calls show that it may.
+    pub(crate) fn extendable(clock: Arc<dyn Clock>, lifetime: Duration) -> Self {
+        let first = clock.elapsed() + lifetime;
+        let end = End::Extendable(first, Arc::new(AtomicI64::new(i64::MIN)));
+        Self { clock, end }
+    }
+
+    /// Puts the end of what is extendable off to this moment, never nearer.
+    pub(crate) fn extend(&self, until: UnixMillis) {
+        if let End::Extendable(_, extended) = &self.end {
+            extended.fetch_max(until.as_i64(), Ordering::Relaxed);
+        }
+    }
+
     /// Whether that moment has passed.
     pub(crate) fn has_passed(&self) -> bool {
-        match self.end {
-            End::NotAfter(end) => self.clock.now() > end,
-            End::Elapsed(end) => self.clock.elapsed() > end,
+        match &self.end {
+            End::NotAfter(end) => self.clock.now() > *end,
+            End::Elapsed(end) => self.clock.elapsed() > *end,
+            End::Extendable(first, extended) => {
+                let extended = UnixMillis::new(extended.load(Ordering::Relaxed));
+                self.clock.elapsed() > *first && self.clock.now() >= extended
+            }
         }
     }
 
@@ -82,6 +109,10 @@ pub(crate) struct PluginPeer {
     /// For how long.
     pub until: Until,
 }
+
+/// Until when a connection of the port for workloads may be used. Who calls is said by the token of each call.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkloadPeer(pub Until);
 
 /// The node that a call over the port for plugins comes from. What its certificate is worth is another question.
 pub(super) fn node_of<T>(request: &Request<T>) -> Result<NodeCredential, Status> {
@@ -158,4 +189,43 @@ pub(super) fn is_plain(text: &str) -> bool {
 fn new_request_id() -> String {
     let number = u128::from_be_bytes(strongroom_crypto::random::public_bytes());
     format!("{number:032x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Seconds since 1970 and since the start.
+    #[derive(Debug, Default)]
+    struct Turned(Mutex<(i64, u64)>);
+
+    impl Clock for Turned {
+        fn now(&self) -> UnixMillis {
+            UnixMillis::new(self.0.lock().unwrap().0 * 1000)
+        }
+
+        fn elapsed(&self) -> Duration {
+            Duration::from_secs(self.0.lock().unwrap().1)
+        }
+    }
+
+    #[test]
+    fn a_connection_that_shows_nothing_ends_soon_and_another_with_what_it_showed() {
+        let clock = Arc::new(Turned::default());
+        let at = |seconds: u64| *clock.0.lock().unwrap() = (1_000 + seconds as i64, seconds);
+        at(0);
+        let until = Until::extendable(clock.clone(), Duration::from_secs(10));
+        let shown = Until::extendable(clock.clone(), Duration::from_secs(10));
+        shown.clone().extend(UnixMillis::new(1_060_000));
+        shown.extend(UnixMillis::new(1_030_000));
+        at(10);
+        assert!(!until.has_passed());
+        at(11);
+        assert!(until.has_passed());
+        assert!(!shown.has_passed());
+        at(60);
+        assert!(shown.has_passed());
+    }
 }

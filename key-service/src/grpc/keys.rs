@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use strongroom_api::strongroom::v1 as wire;
 use strongroom_core::{
-    Algorithm, DESTROY_WINDOW_DEFAULT, KeyRole, ProtectionLevel, Purpose, Version, VersionState,
+    Algorithm, DESTROY_WINDOW_DEFAULT, KeyRole, ProtectionLevel, Purpose, Tenant, Version,
+    VersionState,
 };
 use tonic::{Request, Response, Status};
 
 use super::{
     identity::by_certificate,
-    parse::{duration, etag, field, locator, page_size, page_token, timestamp},
+    parse::{duration, etag, field, locator, next_page, page_size, page_token, timestamp},
 };
 use crate::{
-    registry::{Ring, StoredHead},
-    service::{CallError, NewKeyRequest, Service, VersionChange},
+    registry::{Ring, RingOwner, StoredHead},
+    service::{CallError, NewKeyRequest, NewRingRequest, Service, VersionChange},
 };
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -48,7 +49,7 @@ impl KeysServer {
             etag: seq.to_string(),
             activation: primary.number,
             key_id_hash: match head.role {
-                KeyRole::Api => String::new(),
+                KeyRole::Api | KeyRole::Secrets => String::new(),
                 KeyRole::Etcd => self.0.key_id_hash(head),
             },
         }
@@ -81,13 +82,27 @@ fn ring(ring: &Ring) -> wire::KeyRing {
     wire::KeyRing {
         id: ring.id.to_string(),
         name: ring.name.to_string(),
-        owner: Some(wire::Owner {
-            cluster: ring.owner.cluster.clone(),
-            namespace: ring.owner.namespace.clone(),
-            namespace_uid: ring.owner.namespace_uid.clone(),
-        }),
+        owner: Some(ring.owner.as_ref().map_or_else(Default::default, owner)),
         created: Some(timestamp(ring.created)),
     }
+}
+
+fn owner(owner: &RingOwner) -> wire::Owner {
+    wire::Owner {
+        cluster: owner.tenant.cluster.to_string(),
+        namespace: owner.tenant.namespace.to_string(),
+        namespace_uid: owner.namespace_uid.to_string(),
+    }
+}
+
+fn parse_owner(owner: &wire::Owner) -> Result<RingOwner, Status> {
+    Ok(RingOwner {
+        tenant: Tenant {
+            cluster: field("owner.cluster", &owner.cluster)?,
+            namespace: field("owner.namespace", &owner.namespace)?,
+        },
+        namespace_uid: field("owner.namespace_uid", &owner.namespace_uid)?,
+    })
 }
 
 fn change(request: &wire::ChangeVersionRequest) -> Result<VersionChange, Status> {
@@ -99,15 +114,6 @@ fn change(request: &wire::ChangeVersionRequest) -> Result<VersionChange, Status>
     })
 }
 
-/// The token of the next page: the last id of this one, if this one is full.
-fn next_page<T>(entries: &[T], limit: usize, id: impl Fn(&T) -> String) -> String {
-    entries
-        .last()
-        .filter(|_| entries.len() == limit)
-        .map(id)
-        .unwrap_or_default()
-}
-
 #[tonic::async_trait]
 impl wire::keys_server::Keys for KeysServer {
     async fn create_key_ring(
@@ -115,10 +121,14 @@ impl wire::keys_server::Keys for KeysServer {
         request: Request<wire::CreateKeyRingRequest>,
     ) -> Answer<wire::KeyRing> {
         let context = by_certificate(&request)?;
-        let name = field("name", &request.into_inner().name)?;
+        let request = request.into_inner();
+        let new = NewRingRequest {
+            name: field("name", &request.name)?,
+            owner: request.owner.as_ref().map(parse_owner).transpose()?,
+        };
         let made = self
             .0
-            .create_ring(&context, name)
+            .create_ring(&context, new)
             .await
             .map_err(CallError::into_status)?;
         Ok(Response::new(ring(&made)))

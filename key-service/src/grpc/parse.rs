@@ -6,7 +6,7 @@ use prost_types::Timestamp;
 use strongroom_core::{EncryptionContext, UnixMillis};
 use tonic::Status;
 
-use crate::registry::KeyLocator;
+use crate::registry::{KeyLocator, SecretLocator};
 
 /// Entries of a page when none is asked for.
 const PAGE_DEFAULT: u32 = 100;
@@ -26,6 +26,13 @@ pub(super) fn locator(text: &str) -> Result<KeyLocator, Status> {
         return Ok(KeyLocator::Id(id));
     }
     Ok(KeyLocator::Name(field("key", text)?))
+}
+
+pub(super) fn secret_locator(text: &str) -> Result<SecretLocator, Status> {
+    if let Ok(id) = text.parse() {
+        return Ok(SecretLocator::Id(id));
+    }
+    Ok(SecretLocator::Name(field("secret", text)?))
 }
 
 /// Empty, or the `seq` of the head that was read.
@@ -57,6 +64,15 @@ pub(super) fn page_token<T: FromStr>(text: &str) -> Result<Option<T>, Status> {
     text.parse()
         .map(Some)
         .map_err(|_| Status::invalid_argument("page_token: not one that this service gave"))
+}
+
+/// The token of the next page: the last id of this one, if this one is full.
+pub(super) fn next_page<T>(entries: &[T], limit: usize, id: impl Fn(&T) -> String) -> String {
+    entries
+        .last()
+        .filter(|_| entries.len() == limit)
+        .map(id)
+        .unwrap_or_default()
 }
 
 pub(super) fn context(pairs: HashMap<String, String>) -> Result<EncryptionContext, Status> {

@@ -4,7 +4,9 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use rustls::{ServerConfig, server::ResolvesServerCert, sign::CertifiedKey};
 use rustls_pki_types::CertificateDer;
-use strongroom_api::strongroom::v1::{crypto_server, instance_server, keys_server, nodes_server};
+use strongroom_api::strongroom::v1::{
+    crypto_server, instance_server, keys_server, nodes_server, secrets_server,
+};
 use strongroom_auth::{IdentityError, identity, not_after, server_tls};
 use strongroom_core::UnixMillis;
 use strongroom_runtime::{Condition, Handle, limits::Limits};
@@ -18,7 +20,9 @@ use super::{
 };
 use crate::{
     config::Config,
-    grpc::{CryptoServer, InstanceServer, KeysServer, NodesServer, TlsIdentity, Until},
+    grpc::{
+        CryptoServer, InstanceServer, KeysServer, NodesServer, SecretsServer, TlsIdentity, Until,
+    },
     pki::PkiError,
     service::Service,
 };
@@ -49,6 +53,7 @@ pub(crate) async fn spawn_tls(
     let keys = keys_server::KeysServer::new(KeysServer(service.clone()));
     let crypto = crypto_server::CryptoServer::new(CryptoServer(service.clone()));
     let nodes = nodes_server::NodesServer::new(NodesServer(service.clone()));
+    let secrets = secrets_server::SecretsServer::new(SecretsServer(service.clone()));
     let instance = InstanceServer {
         service,
         readiness: handle.readiness.clone(),
@@ -59,6 +64,7 @@ pub(crate) async fn spawn_tls(
         .layer(LIMITS.concurrency())
         .add_service(keys.max_decoding_message_size(LIMITS.message_bytes))
         .add_service(crypto.max_decoding_message_size(LIMITS.message_bytes))
+        .add_service(secrets.max_decoding_message_size(LIMITS.message_bytes))
         .add_service(nodes.max_decoding_message_size(LIMITS.message_bytes))
         .add_service(instance_server::InstanceServer::new(instance))
         .serve_with_incoming_shutdown(incoming, handle.shutdown());

@@ -15,7 +15,8 @@ use super::{
     Registry, Writer, codec,
     integrity::{Advance, Position, Write},
     nodes, path,
-    records::{Instance, Ring, WrappedVersion},
+    records::{Instance, Ring, RingOwner, WrappedVersion},
+    secrets::SecretExpectations,
 };
 use crate::trail::{Origin, TrailError};
 
@@ -48,11 +49,12 @@ pub enum ChangeError {
 #[derive(Debug, Default)]
 pub struct Change {
     puts: BTreeMap<String, Vec<u8>>,
-    deletes: Vec<String>,
+    pub(super) deletes: Vec<String>,
     expected_head: Option<(KeyHead, u64)>,
     expected_node: Option<(NodeIdentity, Option<u64>)>,
     new_name: Option<(strongroom_core::RingId, strongroom_core::Name)>,
-    new_ring_name: Option<strongroom_core::Name>,
+    new_ring_name: Option<(Option<RingOwner>, strongroom_core::Name)>,
+    pub(super) secrets: SecretExpectations,
 }
 
 /// A change that the store has and the audit log knows.
@@ -72,7 +74,7 @@ impl Change {
     /// A new ring with its KEK.
     #[must_use]
     pub fn ring(mut self, ring: &Ring, kek: &SignedKekRecord) -> Self {
-        self.new_ring_name = Some(ring.name.clone());
+        self.new_ring_name = Some((ring.owner.clone(), ring.name.clone()));
         let kek_path = path::kek(ring.id, kek.record.place().generation);
         self.put(path::ring(ring.id), &codec::encode_ring(ring))
             .put(kek_path, &codec::encode_kek(kek))
@@ -115,7 +117,7 @@ impl Change {
             .map(|(path, value)| (path.as_str(), value.as_slice()))
     }
 
-    fn put(mut self, path: Key, record: &impl Message) -> Self {
+    pub(super) fn put(mut self, path: Key, record: &impl Message) -> Self {
         self.puts
             .insert(path.as_str().to_owned(), record.encode_to_vec());
         self
@@ -208,12 +210,15 @@ impl Registry {
         {
             return Err(ChangeError::NameTaken(name.1.to_string()));
         }
-        if let Some(name) = &change.new_ring_name
-            && state.rings.values().any(|ring| ring.name == *name)
+        if let Some((owner, name)) = &change.new_ring_name
+            && state
+                .rings
+                .values()
+                .any(|ring| ring.name == *name && ring.owner == *owner)
         {
             return Err(ChangeError::NameTaken(name.to_string()));
         }
-        Ok(())
+        change.secrets.check(&state)
     }
 
     /// One transaction: the records, the outbox, the root.
@@ -260,6 +265,7 @@ impl Registry {
             }
         }
         self.take_over(&change, seq, draft, &advance);
+        self.announce(change.puts.keys().map(String::as_str));
         let position = advance.position.clone();
         writer.ledger.advance(advance);
         Ok(position)

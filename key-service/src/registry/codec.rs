@@ -3,7 +3,7 @@
 use strongroom_api::strongroom::storage::v1 as wire;
 use strongroom_core::{
     Activation, Algorithm, Generation, InstanceId, KeyHead, KeyId, KeyRole, Name, ProtectionLevel,
-    Purpose, RingId, RingKind, StoreEpoch, UnixMillis, Version, VersionId, VersionNumber,
+    Purpose, RingId, RingKind, StoreEpoch, Tenant, UnixMillis, Version, VersionId, VersionNumber,
     VersionState,
 };
 use strongroom_hsm::{KekPlace, KekRecord, RootEnvelope, RootId, SignedKekRecord, TokenSignature};
@@ -17,7 +17,7 @@ pub struct DecodeError(pub(super) &'static str);
 
 pub(super) type Decoded<T> = Result<T, DecodeError>;
 
-fn id16(bytes: &[u8], field: &'static str) -> Decoded<[u8; 16]> {
+pub(super) fn id16(bytes: &[u8], field: &'static str) -> Decoded<[u8; 16]> {
     bytes.try_into().map_err(|_| DecodeError(field))
 }
 
@@ -25,7 +25,7 @@ pub(super) fn required<T>(value: Option<T>, field: &'static str) -> Decoded<T> {
     value.ok_or(DecodeError(field))
 }
 
-fn version_id(epoch: u32, number: u32) -> Decoded<VersionId> {
+pub(super) fn version_id(epoch: u32, number: u32) -> Decoded<VersionId> {
     let number = VersionNumber::new(number).map_err(|_| DecodeError("version number"))?;
     Ok(VersionId {
         epoch: StoreEpoch::new(epoch),
@@ -81,17 +81,14 @@ pub(crate) fn decode_instance(record: wire::InstanceRecord) -> Decoded<Instance>
 }
 
 pub(crate) fn encode_ring(ring: &Ring) -> wire::Ring {
-    let RingOwner {
-        cluster,
-        namespace,
-        namespace_uid,
-    } = ring.owner.clone();
+    let owner = ring.owner.as_ref();
+    let tenant = ring.tenant();
     wire::Ring {
         id: ring.id.as_bytes().to_vec(),
         name: ring.name.to_string(),
-        owner_cluster: cluster,
-        owner_namespace: namespace,
-        owner_namespace_uid: namespace_uid,
+        owner_cluster: text(tenant.map(|tenant| &tenant.cluster)),
+        owner_namespace: text(tenant.map(|tenant| &tenant.namespace)),
+        owner_namespace_uid: text(owner.map(|owner| &owner.namespace_uid)),
         created_ms: ring.created.as_i64(),
         kek_generation: ring.kek_generation.get(),
         kind: match ring.kind {
@@ -108,11 +105,11 @@ pub(crate) fn decode_ring(record: wire::Ring) -> Decoded<Ring> {
             .name
             .parse::<Name>()
             .map_err(|_| DecodeError("name"))?,
-        owner: RingOwner {
-            cluster: record.owner_cluster,
-            namespace: record.owner_namespace,
-            namespace_uid: record.owner_namespace_uid,
-        },
+        owner: decode_owner(
+            &record.owner_cluster,
+            &record.owner_namespace,
+            &record.owner_namespace_uid,
+        )?,
         created: UnixMillis::new(record.created_ms),
         kek_generation: generation(record.kek_generation)?,
         kind: match record.kind {
@@ -121,6 +118,25 @@ pub(crate) fn decode_ring(record: wire::Ring) -> Decoded<Ring> {
             _ => return Err(DecodeError("kind")),
         },
     })
+}
+
+/// The installation itself owns what has no owner.
+fn text(part: Option<&impl ToString>) -> String {
+    part.map(ToString::to_string).unwrap_or_default()
+}
+
+fn decode_owner(cluster: &str, namespace: &str, uid: &str) -> Decoded<Option<RingOwner>> {
+    if [cluster, namespace, uid].iter().all(|part| part.is_empty()) {
+        return Ok(None);
+    }
+    let name = |text: &str| text.parse::<Name>().map_err(|_| DecodeError("owner"));
+    Ok(Some(RingOwner {
+        tenant: Tenant {
+            cluster: name(cluster)?,
+            namespace: name(namespace)?,
+        },
+        namespace_uid: uid.parse().map_err(|_| DecodeError("owner"))?,
+    }))
 }
 
 pub(crate) fn encode_kek(signed: &SignedKekRecord) -> wire::KekRecord {
@@ -209,6 +225,7 @@ pub(crate) fn encode_head(head: &KeyHead) -> wire::KeyHead {
         role: match head.role {
             KeyRole::Api => 1,
             KeyRole::Etcd => 2,
+            KeyRole::Secrets => 3,
         },
     }
 }
@@ -278,6 +295,7 @@ pub(crate) fn decode_head(record: wire::KeyHead) -> Decoded<KeyHead> {
         role: match record.role {
             1 => KeyRole::Api,
             2 => KeyRole::Etcd,
+            3 => KeyRole::Secrets,
             _ => return Err(DecodeError("role")),
         },
         created: UnixMillis::new(record.created_ms),

@@ -8,13 +8,14 @@ use strongroom_core::{InstanceId, StoreEpoch};
 use strongroom_crypto::{Kek, RecordMacKey};
 use strongroom_hsm::SignedKekRecord;
 use strongroom_store::{Entry, Outcome, Snapshot, Store, StoreError, Transaction};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, broadcast};
 
 use super::{
     Change, Registry, Writer, codec,
     integrity::{self, IntegrityError, Ledger, Position, Verified, Write},
     path::{self, Place},
     records::Instance,
+    secrets,
     state::{self, ReadError, State},
 };
 use crate::trail::Trail;
@@ -185,6 +186,7 @@ impl VerifiedStore {
                 root_revision,
                 fenced: false,
             }),
+            secret_changes: broadcast::Sender::new(secrets::CHANGES_KEPT),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Paths of records in the store. A path names what the record is about; the record's MAC covers it.
 
-use strongroom_core::{Generation, KeyId, NodeIdentity, NodeRole, RingId, VersionId};
+use strongroom_core::{Generation, KeyId, NodeIdentity, NodeRole, RingId, SecretId, VersionId};
 use strongroom_store::Key;
 
 /// The record that commits to all others.
@@ -55,6 +55,14 @@ pub(crate) fn node(identity: &NodeIdentity) -> Key {
     key(format!("node/{identity}"))
 }
 
+pub(crate) fn secret(ring: RingId, secret: SecretId) -> Key {
+    key(format!("secret/{ring}/{secret}"))
+}
+
+pub(crate) fn sealed(secret: SecretId, version: VersionId) -> Key {
+    key(format!("sver/{secret}/{version}"))
+}
+
 /// What a path is about.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Place<'a> {
@@ -67,6 +75,8 @@ pub(crate) enum Place<'a> {
     Outbox(u64),
     Anchor(&'a str),
     Node(NodeIdentity),
+    Secret(RingId, SecretId),
+    Sealed(SecretId, VersionId),
     Temporary,
 }
 
@@ -92,6 +102,10 @@ pub(crate) fn place(path: &str) -> Option<Place<'_>> {
             role: NodeRole::KmsPlugin,
             node: node.parse().ok()?,
         })),
+        ["secret", ring, secret] => Some(Place::Secret(ring.parse().ok()?, secret.parse().ok()?)),
+        ["sver", secret, version] => {
+            Some(Place::Sealed(secret.parse().ok()?, version.parse().ok()?))
+        }
         _ => None,
     }
 }
@@ -106,6 +120,7 @@ mod tests {
     fn every_path_reads_back_what_it_is_about() {
         let id = KeyId::from_bytes([7; 16]);
         let ring_id = RingId::from_bytes([8; 16]);
+        let secret_id = SecretId::from_bytes([9; 16]);
         let version = VersionId {
             epoch: StoreEpoch::FIRST,
             number: VersionNumber::FIRST,
@@ -127,6 +142,14 @@ mod tests {
             (outbox(42), Place::Outbox(42)),
             (anchor("cp-1"), Place::Anchor("cp-1")),
             (node(&plugin), Place::Node(plugin)),
+            (
+                secret(ring_id, secret_id),
+                Place::Secret(ring_id, secret_id),
+            ),
+            (
+                sealed(secret_id, version),
+                Place::Sealed(secret_id, version),
+            ),
         ];
         for (path, expected) in cases {
             assert_eq!(place(path.as_str()), Some(expected));
@@ -146,6 +169,8 @@ mod tests {
             "node/kms-plugin/",
             "node/kms-plugin/CP-2",
             "node/other/cp-2",
+            "secret/a/b",
+            "sver/a/1.1",
         ] {
             assert_eq!(place(path), None, "{path}");
         }

@@ -1,6 +1,8 @@
 //! What the records hold, besides the key heads of the core. All of it is wrapped, sealed or public.
 
-use strongroom_core::{Generation, InstanceId, KeyId, Name, RingId, RingKind, RingRef, UnixMillis};
+use strongroom_core::{
+    Generation, InstanceId, KeyId, Name, RingId, RingKind, RingRef, Tenant, Uid, UnixMillis,
+};
 
 /// The instance and its certificate authority.
 #[derive(Clone, Debug)]
@@ -39,8 +41,8 @@ pub struct Ring {
     pub id: RingId,
     /// Unique among the rings of one owner.
     pub name: Name,
-    /// Whose it is.
-    pub owner: RingOwner,
+    /// Whose it is; none for the installation itself.
+    pub owner: Option<RingOwner>,
     /// When it was made.
     pub created: UnixMillis,
     /// The KEK that wraps new material.
@@ -58,17 +60,21 @@ impl Ring {
             kind: self.kind,
         }
     }
+
+    /// The namespace in which names of its secrets are unique; none for the installation itself.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&Tenant> {
+        self.owner.as_ref().map(|owner| &owner.tenant)
+    }
 }
 
-/// A namespace of a registered cluster; all empty for the installation itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A namespace of a registered cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RingOwner {
-    /// The cluster's registered name.
-    pub cluster: String,
-    /// The namespace's name.
-    pub namespace: String,
+    /// The cluster and the namespace, by name.
+    pub tenant: Tenant,
     /// The namespace's uid: a namespace that was made again owns nothing of the old one.
-    pub namespace_uid: String,
+    pub namespace_uid: Uid,
 }
 
 /// Material of one key version under its ring's KEK. Never changes.

@@ -8,15 +8,18 @@ use std::{
 use prost::Message;
 use strongroom_api::strongroom::storage::v1 as wire;
 use strongroom_core::{
-    Generation, KeyHead, KeyId, Name, NodeIdentity, NodeRecord, RingId, VersionId,
+    Generation, KeyHead, KeyId, KeyRole, Name, NodeIdentity, NodeRecord, Resource, RingId,
+    VersionId,
 };
 use strongroom_hsm::SignedKekRecord;
 
 use super::{
+    StoredMaterial,
     codec::{self, DecodeError},
     nodes,
     path::{self, Place},
     records::{Instance, Ring, WrappedVersion},
+    secrets::{self, Secrets, StoredSecret},
 };
 
 /// A record that is genuine, but not readable by this version of the program.
@@ -36,6 +39,8 @@ enum ReadCause {
     Decode(DecodeError),
     #[error("there is no record of the instance")]
     NoInstance,
+    #[error("there is no record of its ring")]
+    NoRing,
 }
 
 /// A key head with the change that wrote it.
@@ -69,6 +74,7 @@ pub(crate) struct State {
     pub(crate) outbox: Outbox,
     pub(crate) anchors: BTreeMap<String, wire::Anchor>,
     pub(crate) nodes: BTreeMap<NodeIdentity, Arc<StoredNode>>,
+    pub(crate) secrets: Secrets,
 }
 
 impl State {
@@ -84,6 +90,7 @@ impl State {
             outbox: Outbox::new(),
             anchors: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            secrets: Secrets::default(),
         }
     }
 
@@ -136,6 +143,16 @@ impl State {
                 self.nodes
                     .insert(identity, Arc::new(StoredNode { record, seq }));
             }
+            Some(Place::Secret(ring, _)) => {
+                // Rings are read before secrets: paths are sorted.
+                let ring = self.rings.get(&ring).ok_or(ReadCause::NoRing)?;
+                let tenant = ring.tenant().cloned();
+                let head = secrets::decode(parse(value)?, tenant).map_err(ReadCause::Decode)?;
+                self.secrets.put(head, seq);
+            }
+            Some(Place::Sealed(..)) => {
+                let _: wire::SealedValue = parse(value)?;
+            }
             // The instance was read first; the root and temporary records are none of this state.
             Some(Place::Instance | Place::Root | Place::Temporary) | None => {}
         }
@@ -148,7 +165,32 @@ impl State {
         debug_assert!(read.is_ok(), "what was just encoded can be read: {path}");
     }
 
+    /// A secret as policies see it.
+    pub(super) fn resource(&self, stored: &StoredSecret) -> Option<Resource> {
+        let ring = self.rings.get(&stored.head.ring)?;
+        Some(Resource::Secret {
+            ring: ring.reference(),
+            secret: stored.head.id,
+            access: stored.head.access.clone(),
+        })
+    }
+
+    /// The wrapped material of a key's version, with the record of the KEK that wraps it.
+    pub(super) fn stored_material(
+        &self,
+        ring: RingId,
+        key: KeyId,
+        version: VersionId,
+    ) -> Option<StoredMaterial> {
+        let wrapped = self.material.get(&(key, version))?.clone();
+        let kek = self.keks.get(&(ring, wrapped.kek_generation))?.clone();
+        Some(StoredMaterial { wrapped, kek })
+    }
+
     fn put_head(&mut self, head: KeyHead, seq: u64) {
+        if head.role == KeyRole::Secrets {
+            return self.secrets.put_key(StoredHead { head, seq });
+        }
         self.names.insert((head.ring, head.name.clone()), head.id);
         self.heads
             .insert((head.ring, head.id), Arc::new(StoredHead { head, seq }));

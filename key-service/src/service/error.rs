@@ -1,12 +1,12 @@
 //! How a call can fail: whose fault it is, one stable word for log and audit, one sentence for the caller.
 
-use strongroom_core::{Denied, LifecycleError, VersionId};
+use strongroom_core::{Denied, LifecycleError, SecretStepError, VersionId};
 use tonic::{Code, Status, metadata::MetadataValue};
 
-use super::CredentialError;
+use super::{CredentialError, PodError};
 use crate::{keyring::KeyringError, registry::ChangeError, trail::TrailError};
 
-/// The metadata in which a refused credential is told by one word.
+/// The metadata in which a refusal of a credential, or of a pod, is told by one word.
 const REASON: &str = "strongroom-reason";
 
 /// Why a call failed. The caller gets the sentence; sources stay in our log.
@@ -21,6 +21,9 @@ pub enum CallError {
     /// The secret or the certificate does not count, or does not any more. The caller's to mend.
     #[error(transparent)]
     Credential(CredentialError),
+    /// A token does not count, or what it stands for may not read. The caller's to mend.
+    #[error(transparent)]
+    Pod(PodError),
     /// There is no port where a node's plugin could connect. The operator's to mend.
     #[error(
         "this service has no port for plugins of other nodes; set `plugins` in its configuration"
@@ -35,6 +38,12 @@ pub enum CallError {
     /// The key's state forbids it. The caller's to mend.
     #[error(transparent)]
     Lifecycle(LifecycleError),
+    /// The secret's source or state forbids it. The caller's to mend.
+    #[error(transparent)]
+    SecretState(SecretStepError),
+    /// The secret has no version in that stage. Whoever sets its value mends it.
+    #[error("the secret has no value in this stage yet")]
+    AwaitingValue,
     /// The version may not be used. The caller's to mend.
     #[error("key version {version} cannot be used: it is {state}")]
     NotUsable {
@@ -77,10 +86,12 @@ impl CallError {
             Self::NotFound => "NotFound",
             Self::Denied(_) => "Denied",
             Self::Credential(error) => error.reason(),
+            Self::Pod(error) => error.reason(),
             Self::NoPlugins => "NoPlugins",
             Self::TooManyNodes => "TooManyNodes",
             Self::Invalid(_) => "Invalid",
-            Self::Lifecycle(_) => "StateForbids",
+            Self::Lifecycle(_) | Self::SecretState(_) => "StateForbids",
+            Self::AwaitingValue => "AwaitingValue",
             Self::NotUsable { .. } => "NotUsable",
             Self::Stale => "Stale",
             Self::NameTaken(_) => "NameTaken",
@@ -97,9 +108,12 @@ impl CallError {
             Self::Denied(_) => Code::PermissionDenied,
             Self::Invalid(_) | Self::DoesNotOpen => Code::InvalidArgument,
             Self::Credential(_) => Code::Unauthenticated,
-            Self::Lifecycle(_) | Self::NotUsable { .. } | Self::NoPlugins => {
-                Code::FailedPrecondition
-            }
+            Self::Pod(error) => error.grpc(),
+            Self::Lifecycle(_)
+            | Self::SecretState(_)
+            | Self::AwaitingValue
+            | Self::NotUsable { .. }
+            | Self::NoPlugins => Code::FailedPrecondition,
             Self::Stale => Code::Aborted,
             Self::NameTaken(_) => Code::AlreadyExists,
             Self::AuditFull(_) | Self::TooManyNodes => Code::ResourceExhausted,
@@ -116,8 +130,8 @@ impl CallError {
             tracing::warn!(code = self.code(), error = %chain, "call failed");
         }
         let mut status = Status::new(self.grpc(), self.to_string());
-        if let Self::Credential(error) = &self {
-            let reason = MetadataValue::from_static(error.reason());
+        if let Self::Credential(_) | Self::Pod(_) = &self {
+            let reason = MetadataValue::from_static(self.code());
             status.metadata_mut().insert(REASON, reason);
         }
         status
@@ -142,6 +156,25 @@ impl CallError {
 impl From<LifecycleError> for CallError {
     fn from(error: LifecycleError) -> Self {
         Self::Lifecycle(error)
+    }
+}
+
+impl From<SecretStepError> for CallError {
+    fn from(error: SecretStepError) -> Self {
+        match error {
+            SecretStepError::FieldMissing(_) | SecretStepError::FieldUnknown(_) => {
+                Self::Invalid(error.to_string())
+            }
+            SecretStepError::Generated
+            | SecretStepError::Manual
+            | SecretStepError::VersionsExhausted => Self::SecretState(error),
+        }
+    }
+}
+
+impl From<PodError> for CallError {
+    fn from(error: PodError) -> Self {
+        Self::Pod(error)
     }
 }
 

@@ -10,6 +10,15 @@ use strongroom_core::{
 use super::{CallContext, CallError, Detail, Service, detail};
 use crate::registry::{Change, KeyAction, KeyLocator, Ring, RingOwner, StoredHead};
 
+/// A ring to be made.
+#[derive(Clone, Debug)]
+pub struct NewRingRequest {
+    /// Unique among the rings of its owner.
+    pub name: Name,
+    /// Whose it is; none for the installation itself.
+    pub owner: Option<RingOwner>,
+}
+
 /// A key to be made.
 #[derive(Clone, Debug)]
 pub struct NewKeyRequest {
@@ -46,13 +55,13 @@ impl Service {
     pub async fn create_ring(
         &self,
         context: &CallContext,
-        name: Name,
+        request: NewRingRequest,
     ) -> Result<Arc<Ring>, CallError> {
         let resource = Resource::Instance;
         let permit = self
             .admit::<action::CreateKeyRing>(context, &resource, Some(resource.clone()), NO_CONTEXT)
             .await?;
-        let outcome = self.create_ring_with(&permit, context, name).await;
+        let outcome = self.create_ring_with(&permit, context, request).await;
         self.conclude_change(context, &permit, outcome).await
     }
 
@@ -60,12 +69,19 @@ impl Service {
         &self,
         permit: &Permit<action::CreateKeyRing>,
         context: &CallContext,
-        name: Name,
+        request: NewRingRequest,
     ) -> Result<Arc<Ring>, CallError> {
+        let NewRingRequest { name, owner } = request;
+        let cluster = owner.as_ref().map(|owner| &owner.tenant.cluster);
+        if let Some(unknown) = cluster.filter(|name| !self.workloads.clusters.contains(*name)) {
+            return Err(CallError::Invalid(format!(
+                "owner.cluster: no cluster {unknown} is registered; add it under `clusters` in the configuration"
+            )));
+        }
         let ring = Ring {
             id: RingId::from_bytes(strongroom_crypto::random::public_bytes()),
             name,
-            owner: RingOwner::default(),
+            owner,
             created: self.clock.now(),
             kek_generation: Generation::FIRST,
             kind: RingKind::Application,
@@ -75,10 +91,17 @@ impl Service {
             .keyring
             .create_kek(instance, ring.id, ring.kek_generation)
             .await?;
-        let detail = detail([
+        let mut detail = detail([
             ("ring", ring.id.to_string()),
             ("name", ring.name.to_string()),
         ]);
+        if let Some(RingOwner {
+            tenant,
+            namespace_uid,
+        }) = &ring.owner
+        {
+            detail.insert("owner".to_owned(), format!("{tenant}#{namespace_uid}"));
+        }
         self.registry
             .commit(
                 permit,

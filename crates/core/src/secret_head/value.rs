@@ -112,6 +112,16 @@ impl SecretValue {
     }
 }
 
+impl IntoIterator for SecretValue {
+    type Item = (FieldName, SecretBytes);
+    type IntoIter = std::collections::btree_map::IntoIter<FieldName, SecretBytes>;
+
+    /// Gives the fields away in the order of their names.
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 impl fmt::Debug for SecretValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretValue")?;
