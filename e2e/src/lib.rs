@@ -7,6 +7,7 @@ pub mod canary;
 pub mod control_plane;
 pub mod dump;
 pub mod envelope;
+pub mod issuer;
 pub mod mtls;
 pub mod native;
 pub mod nodes;

@@ -3,7 +3,9 @@
 use std::{fs, path::Path};
 
 use anyhow::Result;
-use strongroom_api::strongroom::v1::{instance_client::InstanceClient, keys_client::KeysClient};
+use strongroom_api::strongroom::v1::{
+    instance_client::InstanceClient, keys_client::KeysClient, secrets_client::SecretsClient,
+};
 use strongroom_hack::installation::Installation;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
@@ -37,6 +39,12 @@ impl Native {
     #[must_use]
     pub fn keys(&self) -> KeysClient<Channel> {
         KeysClient::new(self.0.clone())
+    }
+
+    /// The service of secrets.
+    #[must_use]
+    pub fn secrets(&self) -> SecretsClient<Channel> {
+        SecretsClient::new(self.0.clone())
     }
 
     /// The service that describes the installation.

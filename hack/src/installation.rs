@@ -104,6 +104,9 @@ pub struct Settings {
     pub access: Vec<String>,
     /// Whether the key service has a port for plugins of other nodes, the fifth of the ten.
     pub plugins: bool,
+    /// Entries of `clusters` as the key service's configuration writes them; with one it has a port for their service
+    /// accounts, the sixth of the ten.
+    pub clusters: Vec<String>,
     /// Variables that every program gets.
     pub environment: Vec<(String, String)>,
     /// Whether the programs go on when this process ends; [`remove`] ends them then.
@@ -124,6 +127,7 @@ impl Settings {
             audit_capacity_mib: 64,
             access: Vec::new(),
             plugins: false,
+            clusters: Vec::new(),
             environment: Vec::new(),
             outlives: false,
         }
@@ -241,6 +245,12 @@ impl Installation {
     #[must_use]
     pub fn plugins_address(&self) -> String {
         format!("127.0.0.1:{}", self.settings.first_port + 4)
+    }
+
+    /// The address for service accounts of clusters.
+    #[must_use]
+    pub fn workloads_address(&self) -> String {
+        format!("127.0.0.1:{}", self.settings.first_port + 5)
     }
 
     /// The address of native gRPC.

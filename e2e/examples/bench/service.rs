@@ -133,6 +133,7 @@ async fn make_key(installation: &Installation) -> Result<String> {
     let ring = keys
         .create_key_ring(CreateKeyRingRequest {
             name: "bench".to_owned(),
+            owner: None,
         })
         .await?
         .into_inner();

@@ -278,7 +278,7 @@ async fn invite(native: &Native) -> Result<()> {
 
 async fn make_ring(native: &Native, name: &str) -> Result<String> {
     let name = name.to_owned();
-    let request = CreateKeyRingRequest { name };
+    let request = CreateKeyRingRequest { name, owner: None };
     Ok(native
         .keys()
         .create_key_ring(request)

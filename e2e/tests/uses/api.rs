@@ -73,6 +73,7 @@ async fn make_rings(native: &Native) -> Result<Rings> {
     for name in ["mine", "others"] {
         let request = CreateKeyRingRequest {
             name: name.to_owned(),
+            owner: None,
         };
         let ring = native
             .keys()

@@ -37,7 +37,7 @@ fn key_service(of: &Installation) -> String {
          audit:\n  dir: {audit}\n  capacityMib: {capacity}\n  reserveMib: 1\n  segmentMib: 4\n\
          kekCacheTtl: {ttl}\n\
          access: [{access}]\n\
-         {plugins}administrators:\n- certificate: administrator\n",
+         {plugins}{clusters}administrators:\n- certificate: administrator\n",
         data = of.path("service").display(),
         listen = of.server(),
         admin = of.path("run/service/admin.sock").display(),
@@ -48,6 +48,7 @@ fn key_service(of: &Installation) -> String {
         ttl = of.settings.kek_cache_ttl,
         access = of.settings.access.join(", "),
         plugins = plugins(of),
+        clusters = clusters(of),
     )
 }
 
@@ -57,6 +58,18 @@ fn plugins(of: &Installation) -> String {
     } else {
         String::new()
     }
+}
+
+fn clusters(of: &Installation) -> String {
+    let clusters = &of.settings.clusters;
+    if clusters.is_empty() {
+        return String::new();
+    }
+    format!(
+        "workloads:\n  listen: {}\nclusters: [{}]\n",
+        of.workloads_address(),
+        clusters.join(", ")
+    )
 }
 
 fn kms_plugin(of: &Installation) -> String {
