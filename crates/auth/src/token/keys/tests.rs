@@ -43,9 +43,8 @@ fn with(mut key: Value, members: Value) -> Value {
 }
 
 #[track_caller]
-fn assert_refused(key: Value, expected: KeyError) {
-    let refused = parse(&[key.clone()]).unwrap_err();
-    let source = expected;
+fn assert_refused(key: Value, source: KeyError) {
+    let refused = parse(std::slice::from_ref(&key)).unwrap_err();
     assert_eq!(refused, IssuerKeysError::Key { index: 0, source }, "{key}");
 }
 

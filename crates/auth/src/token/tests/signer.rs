@@ -3,7 +3,6 @@
 use std::sync::LazyLock;
 
 use aws_lc_rs::{
-    encoding::AsBigEndian,
     hmac,
     rand::SystemRandom,
     rsa::KeySize,
