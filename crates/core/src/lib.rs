@@ -11,6 +11,7 @@ mod name;
 mod node;
 mod policy;
 mod secret;
+mod service_time;
 
 pub use caller::{Caller, CertificateIdentity, Job, NodeCredential};
 pub use clock::{Clock, UnixMillis};
@@ -34,3 +35,4 @@ pub use policy::{
     RingKind, RingRef, action, authorize,
 };
 pub use secret::SecretBytes;
+pub use service_time::{BootId, CLOCK_TOLERANCE, Jump, Reading, ServiceTime, TimeMark};
