@@ -5,7 +5,7 @@ use std::{convert::Infallible, path::PathBuf, process::ExitCode, sync::Arc, time
 use strongroom_api::kubernetes::kms::v2::key_management_service_server::KeyManagementServiceServer;
 use strongroom_core::Clock;
 use strongroom_runtime::{
-    Condition, Handle, Program, SystemClock,
+    Chain, Condition, Handle, Program, SystemClock,
     limits::Limits,
     socket::{self, BindError, Incoming, SocketOptions},
     tasks::TaskFailure,
@@ -19,7 +19,7 @@ use crate::{
     probe::{Board, Prober},
     renewal::{Expiry, Renewal},
     service::Transport,
-    state::{StateError, StateFile},
+    state::{HighWater, StateError, StateFile},
     upstream::Upstream,
 };
 
@@ -33,6 +33,11 @@ const STREAMS_PER_CONNECTION: u32 = 256;
 /// while Encrypt and Decrypt wait for their slots.
 const MAX_REQUESTS: usize = 1024;
 const READINESS_INTERVAL: Duration = Duration::from_millis(250);
+/// How often a state whose volume is late is looked for again.
+const LATE_RETRY: Duration = Duration::from_millis(500);
+
+/// The file of the state, and what it says.
+type State = (StateFile, Option<HighWater>);
 
 /// Why the plugin did not start.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +63,28 @@ pub fn run(config: Config, path: PathBuf) -> ExitCode {
         probes: Some(config.probes),
         worker_threads: WORKER_THREADS,
     };
-    strongroom_runtime::run(program, |handle| async move { start(&handle, &config) })
+    strongroom_runtime::run(program, |handle| async move {
+        let state = wait_for_state(&handle, &config).await?;
+        start_with(&handle, &config, Arc::new(SystemClock), state)
+    })
+}
+
+/// Opens the state, as soon as its folder is there.
+async fn wait_for_state(handle: &Handle, config: &Config) -> Result<State, StartError> {
+    let condition = handle.readiness.condition("state");
+    loop {
+        match StateFile::open(&config.state) {
+            Ok(state) => {
+                condition.met();
+                return Ok(state);
+            }
+            Err(error) if error.is_late() => {
+                condition.missing(format!("{}: mount the volume of the state", Chain(&error)))
+            }
+            Err(error) => return Err(StartError::State(error)),
+        }
+        tokio::time::sleep(LATE_RETRY).await;
+    }
 }
 
 /// Spawns the tasks of the plugin. Must be called within a runtime.
@@ -76,8 +102,17 @@ pub fn start(handle: &Handle, config: &Config) -> Result<(), StartError> {
 ///
 /// As [`start`].
 pub fn start_at(handle: &Handle, config: &Config, clock: Arc<dyn Clock>) -> Result<(), StartError> {
-    // Before the socket: a second process must not answer with a state that it does not hold.
     let state = StateFile::open(&config.state).map_err(StartError::State)?;
+    start_with(handle, config, clock, state)
+}
+
+/// The state comes before the socket: a second process must not answer with a state that it does not hold.
+fn start_with(
+    handle: &Handle,
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    state: State,
+) -> Result<(), StartError> {
     let incoming = bind(config)?;
     let board = Arc::new(Board::new(config.status.max_age));
     let upstream = Upstream::new(config);

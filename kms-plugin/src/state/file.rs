@@ -50,6 +50,19 @@ pub enum StateError {
     },
 }
 
+impl StateError {
+    /// Whether the folder is not there or closed to us, as the folder below a mount may be.
+    pub fn is_late(&self) -> bool {
+        matches!(
+            self,
+            Self::System { source, .. } if matches!(
+                source.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+            )
+        )
+    }
+}
+
 /// The state on disk, held until it is dropped.
 #[derive(Debug)]
 pub struct StateFile {
@@ -201,10 +214,9 @@ mod tests {
         let path = folder.path().join("state.json");
         for text in ["", "{}", "precious"] {
             fs::write(&path, text).unwrap();
-            assert!(
-                matches!(StateFile::open(&path), Err(StateError::Malformed { .. })),
-                "{text:?}"
-            );
+            let error = StateFile::open(&path).unwrap_err();
+            assert!(matches!(error, StateError::Malformed { .. }), "{text:?}");
+            assert!(!error.is_late());
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
     }
@@ -225,5 +237,6 @@ mod tests {
             error.to_string(),
             "cannot open the state's folder /nonexistent"
         );
+        assert!(error.is_late());
     }
 }
