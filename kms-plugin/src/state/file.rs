@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -78,7 +78,7 @@ impl StateFile {
     ///
     /// When the folder is missing, another process holds the state, or the file cannot be understood.
     pub fn open(path: &Path) -> Result<(Self, Option<HighWater>), StateError> {
-        let parent = path.parent().unwrap_or(Path::new("/"));
+        let parent = folder_of(path);
         let folder = File::open(parent).map_err(system("open the state's folder", parent))?;
         let lock = lock(path)?;
         let seen = load(path)?;
@@ -90,6 +90,19 @@ impl StateFile {
             },
             seen,
         ))
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Tells whether another folder is now where this one was: a volume was mounted over it. One that is gone covers nothing.
+    pub fn is_covered(&self) -> bool {
+        let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let held = self.folder.metadata().map(place);
+        let there = fs::metadata(folder_of(&self.path)).map(place);
+        matches!((held, there), (Ok(held), Ok(there)) if held != there)
     }
 
     /// Replaces what the file says; it is on the disk when this returns.
@@ -117,6 +130,10 @@ impl StateFile {
 fn system(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
     let path = path.to_owned();
     move |source| StateError::System { what, path, source }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
 }
 
 /// Returns a hidden name beside a path.
@@ -174,8 +191,6 @@ fn write_synced(path: &Path, text: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
     use crate::snapshot::{Snapshot, tests::answer};
 
