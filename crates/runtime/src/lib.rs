@@ -6,7 +6,9 @@
 
 mod chain;
 mod clock;
+pub mod descriptors;
 pub mod fault;
+mod greeting;
 mod harden;
 pub mod limits;
 mod logs;
@@ -19,6 +21,7 @@ pub mod tasks;
 
 pub use chain::Chain;
 pub use clock::SystemClock;
+pub use greeting::Greeting;
 pub use harden::HardenError;
 pub use process::{Handle, Program, RunError, prepare, run};
 pub use readiness::{Condition, Readiness};
