@@ -29,6 +29,7 @@ struct Gauges {
     audit_used: IntGauge,
     audit_capacity: IntGauge,
     audit_reserve_held: IntGauge,
+    audit_lost: IntGauge,
     locked_keys: IntGauge,
     locked_capacity: IntGauge,
     policy_errors: IntGauge,
@@ -53,6 +54,10 @@ impl Gauges {
             audit_reserve_held: gauge(
                 "audit_reserve_held",
                 "1 while the disk space for the API server is kept.",
+            ),
+            audit_lost: gauge(
+                "audit_refusals_lost",
+                "Refusals since the start for which the audit log had no space.",
             ),
             locked_keys: gauge("locked_memory_keys", "Keys in locked memory."),
             locked_capacity: gauge(
@@ -79,6 +84,7 @@ impl Gauges {
         self.audit_used.set(clamp(usage.used_bytes));
         self.audit_capacity.set(clamp(usage.capacity_bytes));
         self.audit_reserve_held.set(usage.reserve_held.into());
+        self.audit_lost.set(clamp(service.trail.lost_refusals()));
         let memory = service.keyring.memory();
         self.locked_keys.set(clamp(memory.used as u64));
         self.locked_capacity.set(clamp(memory.capacity as u64));

@@ -187,7 +187,7 @@ impl Service {
             .refused(&call::<A>(context, resource), outcome, error.code())
             .await;
         if let Err(error) = recorded {
-            tracing::error!(error = %strongroom_runtime::Chain(&error), "a refusal is not in the audit log");
+            self.trail.lose_refusal(&error);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     fmt::{self, Write},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -15,6 +15,7 @@ use strongroom_audit::{
     Share,
 };
 use strongroom_core::{ActionKind, Caller, Clock, StoreEpoch, UnixMillis};
+use strongroom_runtime::Chain;
 
 /// The audit log did not take a record; whatever it is about must not be answered as a success.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +64,11 @@ pub struct Trail {
     administrators: BTreeSet<String>,
     folder: Mutex<Folder>,
     failed: AtomicBool,
+    lost: AtomicU64,
 }
+
+/// One line for this many lost refusals after the first: whoever insists must not fill the disk with our log instead.
+const LOG_EVERY: u64 = 1000;
 
 /// Callers whose refusals are told apart within one second.
 const FOLDED_CALLERS: usize = 1024;
@@ -78,6 +83,7 @@ impl Trail {
             administrators,
             folder: Mutex::new(Folder::new(FOLDED_CALLERS)),
             failed: AtomicBool::new(false),
+            lost: AtomicU64::new(0),
         }
     }
 
@@ -167,9 +173,28 @@ impl Trail {
             .folder()
             .refuse(&call.caller.to_string(), self.now().as_i64());
         match observed {
-            Observed::Record => self.record(call, outcome, code, BTreeMap::new()).await,
+            Observed::Record => {
+                let share = of_refusal(call.caller, self.share(call.caller, call.action));
+                let draft = self.draft(call, outcome, code, BTreeMap::new());
+                self.append(draft, share).await
+            }
             Observed::Held => Ok(()),
         }
+    }
+
+    /// Counts a refusal that the log did not take. It was answered all the same: nothing was done.
+    pub fn lose_refusal(&self, error: &TrailError) {
+        let before = self.lost.fetch_add(1, Ordering::Relaxed);
+        if before.is_multiple_of(LOG_EVERY) {
+            let (error, lost) = (Chain(error), before + 1);
+            tracing::error!(%error, lost, "a refusal is not in the audit log");
+        }
+    }
+
+    /// How many refusals the log did not take since the start.
+    #[must_use]
+    pub fn lost_refusals(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Records what was counted in seconds that have passed at `now`; once a second, and with `i64::MAX` at the end.
@@ -201,6 +226,18 @@ impl Trail {
         code: &str,
         detail: BTreeMap<String, String>,
     ) -> Result<(), TrailError> {
+        let draft = self.draft(call, outcome, code, detail);
+        self.append(draft, self.share(call.caller, call.action))
+            .await
+    }
+
+    fn draft(
+        &self,
+        call: &Call<'_>,
+        outcome: Outcome,
+        code: &str,
+        detail: BTreeMap<String, String>,
+    ) -> Draft {
         let mut draft = Draft::new(Kind::Call, self.now().as_i64(), call.action.as_str());
         draft.request_id.clone_from(&call.origin.request_id);
         draft.caller = text(call.caller);
@@ -208,8 +245,7 @@ impl Trail {
         draft.outcome = outcome;
         draft.code = code.to_owned();
         draft.detail = detail;
-        self.append(draft, self.share(call.caller, call.action))
-            .await
+        draft
     }
 
     /// The last change of this epoch that the log has without a gap.
@@ -289,6 +325,16 @@ impl Trail {
     }
 }
 
+/// On whose account a refusal is written. The reserve is for what was done: a refusal is answered with or without a record,
+/// and a copy of a node's certificate that was revoked long ago can make one after the other.
+fn of_refusal(caller: &Caller, share: Share) -> Share {
+    match caller {
+        Caller::KmsPlugin(_) => Share::Tenant,
+        Caller::KmsSocket { .. } => Share::System,
+        _ => share,
+    }
+}
+
 /// What one record says, in one allocation: a key's path has 69 characters.
 fn text(part: &dyn fmt::Display) -> String {
     let mut text = String::with_capacity(80);
@@ -305,4 +351,27 @@ fn has_reserve(change: ActionKind) -> bool {
             | ActionKind::ConfirmNodeCertificate
             | ActionKind::RevokeNode
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use strongroom_core::{Job, NodeCredential, NodeIdentity, NodeRole};
+
+    use super::*;
+
+    #[test]
+    fn no_refusal_is_written_into_the_reserve() {
+        let node = Caller::KmsPlugin(NodeCredential {
+            identity: NodeIdentity {
+                role: NodeRole::KmsPlugin,
+                node: "cp-2".parse().unwrap(),
+            },
+            serial: "01".to_owned(),
+        });
+        assert_eq!(of_refusal(&node, Share::Reserve), Share::Tenant);
+        let socket = Caller::KmsSocket { uid: 2002 };
+        assert_eq!(of_refusal(&socket, Share::Reserve), Share::System);
+        let job = Caller::System(Job::Anchor);
+        assert_eq!(of_refusal(&job, Share::System), Share::System);
+    }
 }
