@@ -141,10 +141,38 @@ impl Credentials {
         })
     }
 
-    fn config(&self, clock: &StoryClock) -> Result<ClientConfig> {
+    /// Another certificate, with the same root to trust.
+    #[must_use]
+    pub fn showing(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Self {
+        Self {
+            root: self.root.clone(),
+            chain,
+            key,
+        }
+    }
+
+    /// How somebody connects who shows this certificate.
+    ///
+    /// # Errors
+    /// When certificate and key do not belong together.
+    pub fn config(&self, clock: &StoryClock) -> Result<ClientConfig> {
         let Self { root, chain, key } = self.clone();
         let clock = Arc::new(clock.clone());
         Ok(strongroom_auth::client_tls(&root, chain, key, clock)?)
+    }
+
+    /// How somebody connects who trusts the same root and shows nothing.
+    ///
+    /// # Errors
+    /// As `config`.
+    pub fn stranger_config(&self, clock: &StoryClock) -> Result<ClientConfig> {
+        let mut config = self.config(clock)?;
+        config.client_auth_cert_resolver = Arc::new(NoCertificate);
+        Ok(config)
     }
 }
 
@@ -181,13 +209,19 @@ pub async fn channel(
 /// # Errors
 /// As `channel`.
 pub async fn stranger(address: &str, trusted: &Credentials, clock: &StoryClock) -> Result<Channel> {
-    let mut config = trusted.config(clock)?;
-    config.client_auth_cert_resolver = Arc::new(NoCertificate);
-    speak(address, config).await
+    speak(address, trusted.stranger_config(clock)?).await
 }
 
 async fn speak(address: &str, config: ClientConfig) -> Result<Channel> {
-    let mut stream = Some(TokioIo::new(shake_hands(address, config).await?));
+    speak_over(shake_hands(address, config).await?).await
+}
+
+/// Speaks gRPC over a connection that is there, which is not made again.
+///
+/// # Errors
+/// When the server turns away whom it sees.
+pub async fn speak_over(stream: TlsStream<TcpStream>) -> Result<Channel> {
+    let mut stream = Some(TokioIo::new(stream));
     let connector = service_fn(move |_| {
         let stream = stream.take().ok_or(io::ErrorKind::NotConnected);
         async move { stream.map_err(io::Error::from) }
@@ -197,8 +231,15 @@ async fn speak(address: &str, config: ClientConfig) -> Result<Channel> {
 }
 
 async fn shake_hands(address: &str, config: ClientConfig) -> Result<TlsStream<TcpStream>> {
+    greet(TcpStream::connect(address).await?, config).await
+}
+
+/// Shakes hands over a connection that is there.
+///
+/// # Errors
+/// As `connect`.
+pub async fn greet(stream: TcpStream, config: ClientConfig) -> Result<TlsStream<TcpStream>> {
     let connector = TlsConnector::from(Arc::new(config));
-    let stream = TcpStream::connect(address).await?;
     Ok(connector
         .connect(strongroom_auth::server_name(), stream)
         .await?)
