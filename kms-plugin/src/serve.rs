@@ -16,7 +16,7 @@ use crate::{
     config::{Config, ConfigError},
     health::{self, Exposition},
     plugin::Plugin,
-    probe::{Board, Prober},
+    probe::{Board, Health, Prober},
     renewal::{Expiry, Renewal},
     service::Transport,
     state::{HighWater, StateError, StateFile},
@@ -63,35 +63,14 @@ pub fn run(config: Config, path: PathBuf) -> ExitCode {
         probes: Some(config.probes),
         worker_threads: WORKER_THREADS,
     };
-    strongroom_runtime::run(program, |handle| async move {
-        let state = wait_for_state(&handle, &config).await?;
-        start_with(&handle, &config, Arc::new(SystemClock), state)
-    })
-}
-
-/// Opens the state, as soon as its folder is there.
-async fn wait_for_state(handle: &Handle, config: &Config) -> Result<State, StartError> {
-    let condition = handle.readiness.condition("state");
-    loop {
-        match StateFile::open(&config.state) {
-            Ok(state) => {
-                condition.met();
-                return Ok(state);
-            }
-            Err(error) if error.is_late() => {
-                condition.missing(format!("{}: mount the volume of the state", Chain(&error)))
-            }
-            Err(error) => return Err(StartError::State(error)),
-        }
-        tokio::time::sleep(LATE_RETRY).await;
-    }
+    strongroom_runtime::run(program, |handle| async move { start(&handle, &config) })
 }
 
 /// Spawns the tasks of the plugin. Must be called within a runtime.
 ///
 /// # Errors
 ///
-/// When state or socket cannot be used; that the key service is away is no reason.
+/// When state or socket cannot be used; that the key service is away or the state's volume is late is no reason.
 pub fn start(handle: &Handle, config: &Config) -> Result<(), StartError> {
     start_at(handle, config, Arc::new(SystemClock))
 }
@@ -102,17 +81,12 @@ pub fn start(handle: &Handle, config: &Config) -> Result<(), StartError> {
 ///
 /// As [`start`].
 pub fn start_at(handle: &Handle, config: &Config, clock: Arc<dyn Clock>) -> Result<(), StartError> {
-    let state = StateFile::open(&config.state).map_err(StartError::State)?;
-    start_with(handle, config, clock, state)
-}
-
-/// The state comes before the socket: a second process must not answer with a state that it does not hold.
-fn start_with(
-    handle: &Handle,
-    config: &Config,
-    clock: Arc<dyn Clock>,
-    state: State,
-) -> Result<(), StartError> {
+    // Before the socket: a second process must not answer with a state that it does not hold. A state that is late does not
+    // hold the socket up, or kube-apiserver, which tries ever more rarely to connect, would be late by minutes more.
+    let state = match StateFile::open(&config.state) {
+        Err(error) if !error.is_late() => return Err(StartError::State(error)),
+        opened => opened,
+    };
     let incoming = bind(config)?;
     let board = Arc::new(Board::new(config.status.max_age));
     let upstream = Upstream::new(config);
@@ -126,17 +100,55 @@ fn start_with(
     let condition = handle.readiness.condition("key-service");
     spawn_readiness(handle, board.clone(), condition);
 
-    let prober = Prober::new(config, upstream.clone(), board.clone(), state);
-    let shutdown = handle.shutdown();
-    handle.spawn("probe", async move {
-        prober.run(shutdown).await;
-        Ok::<(), Infallible>(())
-    });
+    spawn_probe(handle, config, &upstream, &board, state);
 
     let plugin = Plugin::new(config, board, upstream);
     let transport = Transport::new(plugin, &handle.metrics.component("kms_plugin"));
     spawn_server(handle, config, transport, incoming);
     Ok(())
+}
+
+/// Probes as soon as the state is there. Until then `Status` is an error that names it.
+fn spawn_probe(
+    handle: &Handle,
+    config: &Config,
+    upstream: &Upstream,
+    board: &Arc<Board>,
+    state: Result<State, StateError>,
+) {
+    let (config, upstream, board) = (config.clone(), upstream.clone(), board.clone());
+    let condition = handle.readiness.condition("state");
+    let shutdown = handle.shutdown();
+    handle.spawn("probe", async move {
+        tokio::pin!(shutdown);
+        let state = tokio::select! {
+            state = wait_for_state(&config, state, &board, &condition) => state?,
+            () = &mut shutdown => return Ok(()),
+        };
+        condition.met();
+        let prober = Prober::new(&config, upstream, board, state);
+        prober.run(shutdown).await;
+        Ok::<(), StateError>(())
+    });
+}
+
+async fn wait_for_state(
+    config: &Config,
+    mut state: Result<State, StateError>,
+    board: &Board,
+    condition: &Condition,
+) -> Result<State, StateError> {
+    loop {
+        let error = match state {
+            Err(error) if error.is_late() => error,
+            state => return state,
+        };
+        let cause = format!("{}: mount the volume of the state", Chain(&error));
+        condition.missing(cause.clone());
+        board.fail(Health::Unusable { cause });
+        tokio::time::sleep(LATE_RETRY).await;
+        state = StateFile::open(&config.state);
+    }
 }
 
 /// The certificate is of no use without endpoints, and missing from nothing.

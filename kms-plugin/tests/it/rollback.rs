@@ -58,6 +58,29 @@ async fn a_state_whose_volume_is_mounted_late_counts_from_then_on() {
 }
 
 #[tokio::test]
+async fn a_state_whose_folder_is_late_is_named_on_the_socket_and_waited_for() {
+    let mut rig = Rig::new();
+    let at = rig.folder.path().join("state");
+    rig.config.state = at.join("state.json");
+    let _service = rig.serve();
+    let plugin = rig.start();
+    let client = plugin.client();
+    let text = format!("cannot open the state's folder {}", at.display());
+    client.until_error(&text).await;
+    let missing = plugin.handle.readiness.missing();
+    assert!(
+        missing.iter().any(|(name, _)| *name == "state"),
+        "{missing:?}"
+    );
+    assert!(client.encrypt(SEED).await.is_err());
+    assert!(!at.exists());
+
+    std::fs::create_dir(&at).unwrap();
+    assert_eq!(client.until_ok().await, "key-1");
+    assert!(at.join("state.json").exists());
+}
+
+#[tokio::test]
 async fn a_volume_without_a_state_gets_what_was_seen() {
     let mut rig = Rig::new();
     let at = rig.folder.path().join("state");
