@@ -20,7 +20,7 @@ pub mod socket;
 pub mod tasks;
 
 pub use chain::Chain;
-pub use clock::SystemClock;
+pub use clock::{BootIdError, SystemClock, boot_id};
 pub use greeting::Greeting;
 pub use harden::HardenError;
 pub use process::{Handle, Program, RunError, prepare, run};
