@@ -14,7 +14,7 @@ use strongroom_auth::{Binding, Policy, PolicyError};
 use strongroom_core::{Clock, EncryptionContext, InstanceId, KeyUse, StoreEpoch};
 use strongroom_crypto::{DigestKey, LockedMemory, LockedMemorySize, P256PublicKey, ReserveError};
 use strongroom_hsm::{AgentClient, CheckpointKeyStatement, Hsm, HsmError};
-use strongroom_runtime::{Condition, Handle, SystemClock};
+use strongroom_runtime::{BootIdError, Condition, Handle, SystemClock, boot_id};
 use strongroom_store::{SqliteStore, Store, sqlite};
 
 use self::{late::Look, wait::until_here};
@@ -25,6 +25,7 @@ use crate::{
     pki::{Issuer, PkiError},
     registry::{self, Instance, Intermediate, OpenError, Peek, Registry, StoreLook},
     service::{EnrolmentMetrics, Service},
+    timekeeper::Timekeeper,
     trail::{Trail, TrailError},
 };
 
@@ -100,6 +101,9 @@ pub(crate) enum BootError {
     /// The anchored checkpoint is not readable.
     #[error("the anchored checkpoint of the audit log is not readable")]
     Anchor,
+    /// Nobody can tell a turned clock from a boot.
+    #[error(transparent)]
+    BootId(#[from] BootIdError),
     /// The audit log is not one that this instance goes on with.
     #[error("the audit log cannot be opened")]
     Audit(#[source] strongroom_audit::OpenError),
@@ -176,6 +180,7 @@ pub(crate) async fn boot(config: &Config, handle: &Handle) -> Result<Booted, Boo
     check_sentinel(&system, &instance)?;
     ready.hsm.met();
 
+    let time = Timekeeper::resume(clock.clone(), boot_id()?, verified.time());
     let log = open_log(
         config,
         origin,
@@ -206,6 +211,7 @@ pub(crate) async fn boot(config: &Config, handle: &Handle) -> Result<Booted, Boo
         policy: policy(config)?,
         hsm: hsm.clone(),
         clock,
+        time,
         digests: DigestKey::derive(&system.first),
         issuer: issuer(&system, &instance)?,
         replica: config.replica.clone(),

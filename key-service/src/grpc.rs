@@ -1,6 +1,7 @@
 //! Transports: messages into requests, results into messages. Nothing is decided here.
 
 mod certificates;
+mod clock;
 mod crypto;
 mod etcd_keys;
 mod identity;
@@ -11,6 +12,7 @@ mod nodes;
 mod parse;
 
 pub(crate) use certificates::CertificatesServer;
+pub(crate) use clock::ClockServer;
 pub(crate) use crypto::CryptoServer;
 pub(crate) use etcd_keys::{Door, EtcdKeysServer};
 pub(crate) use identity::{PluginPeer, TlsIdentity, Until};

@@ -9,14 +9,14 @@ use strongroom_api::strongroom::storage::v1 as wire;
 use strongroom_audit::{Log, OpenError as OpenLogError};
 use strongroom_core::{
     Algorithm, Caller, Clock, Generation, InstanceId, Job, KeyHead, KeyId, KeyRole, KeyUse, NewKey,
-    ProtectionLevel, Purpose, RingId, RingKind, StoreEpoch, UnixMillis,
+    ProtectionLevel, Purpose, Reading, RingId, RingKind, StoreEpoch, TimeMark, UnixMillis,
 };
 use strongroom_crypto::{LockedMemory, LockedMemorySize, P256PublicKey, ReserveError, random};
 use strongroom_hsm::{
     AgentClient, CaCertificateRequest, CaSubject, Hsm, HsmError, Reason, TokenDescription,
     TokenState, Validity,
 };
-use strongroom_runtime::{SystemClock, fault};
+use strongroom_runtime::{BootIdError, SystemClock, boot_id, fault};
 use strongroom_store::{SqliteStore, sqlite};
 
 use crate::{
@@ -106,6 +106,9 @@ pub(crate) enum InitError {
     /// No locked memory.
     #[error("there is no locked memory for keys")]
     Memory(#[from] ReserveError),
+    /// Nobody can tell a turned clock from a boot.
+    #[error(transparent)]
+    BootId(#[from] BootIdError),
 }
 
 /// What was made, for whoever ran init: the fingerprint is what `audit verify` trusts, so keep it.
@@ -295,13 +298,23 @@ impl Maker {
         let change = Change::default()
             .instance(&record)
             .ring(&self.ring(), &kek)
-            .key(&head, &material);
+            .key(&head, &material)
+            .time(&TimeMark::believing(self.reading()?));
         let made = registry::create(store, &pair.first, change, self.audit_record()).await;
         match made {
             Ok(true) => Ok(()),
             Ok(false) => Err(InitError::Commit),
             Err(error) => Err(InitError::Look(OpenError::Store(error))),
         }
+    }
+
+    /// What the clocks say, so that a clock that is turned before the first start is noticed, too.
+    fn reading(&self) -> Result<Reading, InitError> {
+        Ok(Reading {
+            wall: self.now,
+            elapsed: SystemClock.elapsed(),
+            boot: boot_id()?,
+        })
     }
 
     fn etcd_key(&self) -> KeyHead {

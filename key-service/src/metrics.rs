@@ -34,6 +34,7 @@ struct Gauges {
     locked_capacity: IntGauge,
     policy_errors: IntGauge,
     nodes_revoked: IntGauge,
+    clock_jumped: IntGauge,
 }
 
 impl Gauges {
@@ -72,6 +73,10 @@ impl Gauges {
                 "nodes_revoked",
                 "Nodes whose identity is revoked until they are enrolled anew.",
             ),
+            clock_jumped: gauge(
+                "clock_jumped",
+                "1 while a jump of the machine's clock waits for its confirmation.",
+            ),
         }
     }
 
@@ -91,6 +96,8 @@ impl Gauges {
         self.policy_errors.set(clamp(service.policy.errors()));
         let revoked = service.registry.count_revoked_nodes();
         self.nodes_revoked.set(clamp(revoked as u64));
+        self.clock_jumped
+            .set(service.time.view().jump.is_some().into());
     }
 }
 

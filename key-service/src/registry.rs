@@ -11,6 +11,7 @@ mod open;
 mod path;
 mod records;
 mod state;
+mod time;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 

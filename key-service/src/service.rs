@@ -7,6 +7,7 @@ mod error;
 mod etcd;
 mod instance;
 mod keys;
+mod time;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -22,11 +23,13 @@ use strongroom_auth::Policy;
 use strongroom_core::{Action, Caller, Clock, ContextDigest, Permit, Resource, authorize};
 use strongroom_crypto::DigestKey;
 use strongroom_hsm::Hsm;
+pub use time::ConfirmedClock;
 
 use crate::{
     keyring::Keyring,
     pki::Issuer,
     registry::Registry,
+    timekeeper::Timekeeper,
     trail::{Call, Origin, Trail},
 };
 
@@ -42,8 +45,10 @@ pub struct Service {
     pub policy: Policy,
     /// The token, to be described.
     pub hsm: Arc<dyn Hsm>,
-    /// Time.
+    /// The machine's clocks: for certificates, which others compare with the same clock, and for observations.
     pub clock: Arc<dyn Clock>,
+    /// Service time: for what the store keeps and a later time is compared with.
+    pub time: Timekeeper,
     /// Keyed digests of contexts.
     pub digests: DigestKey,
     /// Signs certificates of administrators.

@@ -24,7 +24,7 @@ const OTHER: RingRef = RingRef {
     kind: RingKind::Application,
 };
 
-fn callers() -> [(&'static str, Caller); 12] {
+fn callers() -> [(&'static str, Caller); 13] {
     let identity = NodeIdentity {
         role: NodeRole::KmsPlugin,
         node: "cp-2".parse().expect("a node's name"),
@@ -52,6 +52,7 @@ fn callers() -> [(&'static str, Caller); 12] {
         (Job::Initialize.as_str(), Caller::System(Job::Initialize)),
         (Job::Anchor.as_str(), Caller::System(Job::Anchor)),
         (Job::Revoke.as_str(), Caller::System(Job::Revoke)),
+        (Job::Time.as_str(), Caller::System(Job::Time)),
     ]
 }
 

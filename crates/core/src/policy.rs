@@ -89,6 +89,12 @@ actions! {
     ConfirmNodeCertificate,
     /// Ends an identity of which there is a copy.
     RevokeNode,
+    /// Writes down what time it is, so that a restart goes on from it.
+    RecordTime,
+    /// Writes down that the machine's clock jumped.
+    RecordClockJump,
+    /// Believes the machine's clock after it jumped.
+    ConfirmClock,
 }
 
 impl fmt::Display for ActionKind {

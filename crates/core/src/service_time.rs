@@ -12,8 +12,6 @@ use crate::UnixMillis;
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 /// A clock that is 500 ppm wrong, the most that the kernel corrects, deviates by 43 s in this time.
 const COMPARED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
-/// The most that a process which is killed forgets of the floor.
-const WRITTEN_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// Which boot of the machine it is: boot clocks of different boots cannot be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +60,12 @@ impl TimeMark {
     }
 
     /// Whether this mark has to replace the one that is written down: at once after a jump, a confirmation or a boot, else
-    /// once an hour.
+    /// when the floor has moved by `interval`, which is what a process that is killed forgets.
     #[must_use]
-    pub fn replaces(&self, written: &Self) -> bool {
+    pub fn replaces(&self, written: &Self, interval: Duration) -> bool {
         self.jump != written.jump
             || self.compared.boot != written.compared.boot
-            || self.floor.since(written.floor) >= WRITTEN_EVERY
+            || self.floor.since(written.floor) >= interval
     }
 }
 

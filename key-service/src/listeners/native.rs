@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use rustls::{ServerConfig, server::ResolvesServerCert, sign::CertifiedKey};
 use rustls_pki_types::CertificateDer;
-use strongroom_api::strongroom::v1::{crypto_server, instance_server, keys_server, nodes_server};
+use strongroom_api::strongroom::v1::{
+    clock_server, crypto_server, instance_server, keys_server, nodes_server,
+};
 use strongroom_auth::{IdentityError, identity, not_after, server_tls};
 use strongroom_core::{CertificateIdentity, Clock};
 use strongroom_runtime::{Condition, Handle, descriptors, limits::Limits};
@@ -19,7 +21,9 @@ use super::{
 };
 use crate::{
     config::Config,
-    grpc::{CryptoServer, InstanceServer, KeysServer, NodesServer, TlsIdentity, Until},
+    grpc::{
+        ClockServer, CryptoServer, InstanceServer, KeysServer, NodesServer, TlsIdentity, Until,
+    },
     pki::PkiError,
     service::Service,
 };
@@ -77,6 +81,7 @@ pub(crate) async fn spawn_tls(
     let keys = keys_server::KeysServer::new(KeysServer(service.clone()));
     let crypto = crypto_server::CryptoServer::new(CryptoServer(service.clone()));
     let nodes = nodes_server::NodesServer::new(NodesServer(service.clone()));
+    let clock = clock_server::ClockServer::new(ClockServer(service.clone()));
     let instance = InstanceServer {
         service,
         readiness: handle.readiness.clone(),
@@ -89,6 +94,7 @@ pub(crate) async fn spawn_tls(
         .add_service(keys.max_decoding_message_size(LIMITS.message_bytes))
         .add_service(crypto.max_decoding_message_size(LIMITS.message_bytes))
         .add_service(nodes.max_decoding_message_size(LIMITS.message_bytes))
+        .add_service(clock.max_decoding_message_size(LIMITS.message_bytes))
         .add_service(instance_server::InstanceServer::new(instance))
         .serve_with_incoming_shutdown(incoming, handle.shutdown());
     handle.spawn("tls", while_serving(serve, serving));

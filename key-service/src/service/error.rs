@@ -4,7 +4,9 @@ use strongroom_core::{Denied, LifecycleError, VersionId};
 use tonic::{Code, Status, metadata::MetadataValue};
 
 use super::CredentialError;
-use crate::{keyring::KeyringError, registry::ChangeError, trail::TrailError};
+use crate::{
+    keyring::KeyringError, registry::ChangeError, timekeeper::ClocksDiffer, trail::TrailError,
+};
 
 /// The metadata in which a refused credential is told by one word.
 const REASON: &str = "strongroom-reason";
@@ -43,6 +45,15 @@ pub enum CallError {
         /// Its state in words.
         state: &'static str,
     },
+    /// Nobody knows what time it is. An administrator's to mend.
+    #[error(
+        "the clock of the key service's machine jumped; until it is right and `kubectl strongroom clock confirm` was run, \
+         nothing is scheduled for destruction"
+    )]
+    ClockJumped,
+    /// The clock that is to be believed is wrong, or the caller's is. The caller's to mend.
+    #[error(transparent)]
+    ClocksDiffer(ClocksDiffer),
     /// The key was changed since it was read. The caller reads again.
     #[error("it was changed in the meantime; read it again")]
     Stale,
@@ -82,6 +93,8 @@ impl CallError {
             Self::Invalid(_) => "Invalid",
             Self::Lifecycle(_) => "StateForbids",
             Self::NotUsable { .. } => "NotUsable",
+            Self::ClockJumped => "ClockJumped",
+            Self::ClocksDiffer(_) => "ClocksDiffer",
             Self::Stale => "Stale",
             Self::NameTaken(_) => "NameTaken",
             Self::DoesNotOpen => "DoesNotOpen",
@@ -97,9 +110,11 @@ impl CallError {
             Self::Denied(_) => Code::PermissionDenied,
             Self::Invalid(_) | Self::DoesNotOpen => Code::InvalidArgument,
             Self::Credential(_) => Code::Unauthenticated,
-            Self::Lifecycle(_) | Self::NotUsable { .. } | Self::NoPlugins => {
-                Code::FailedPrecondition
-            }
+            Self::Lifecycle(_)
+            | Self::NotUsable { .. }
+            | Self::NoPlugins
+            | Self::ClockJumped
+            | Self::ClocksDiffer(_) => Code::FailedPrecondition,
             Self::Stale => Code::Aborted,
             Self::NameTaken(_) => Code::AlreadyExists,
             Self::AuditFull(_) | Self::TooManyNodes => Code::ResourceExhausted,

@@ -148,20 +148,22 @@ fn a_month_ahead_does_not_become_the_floor() {
 
 #[test]
 fn what_is_written_is_replaced_in_time() {
+    let an_hour = Duration::from_secs(HOUR.unsigned_abs());
     let mut time = begun();
     let written = time.mark();
-    assert!(!written.replaces(&written));
+    let replaces = |mark: TimeMark| mark.replaces(&written, an_hour);
+    assert!(!replaces(written));
     time.observe(reading(HOUR - 1, 100 + HOUR - 1));
-    assert!(!time.mark().replaces(&written));
+    assert!(!replaces(time.mark()));
     time.observe(reading(HOUR, 100 + HOUR));
-    assert!(time.mark().replaces(&written));
+    assert!(replaces(time.mark()));
 
     let booted = ServiceTime::resume(Some(written), after_boot(1, 5));
-    assert!(booted.mark().replaces(&written));
+    assert!(replaces(booted.mark()));
     let mut turned = begun();
     turned.observe(reading(MONTH, 101));
-    assert!(turned.mark().replaces(&written));
-    assert!(written.replaces(&turned.mark()), "a confirmation");
+    assert!(replaces(turned.mark()));
+    assert!(written.replaces(&turned.mark(), an_hour), "a confirmation");
 }
 
 proptest! {
