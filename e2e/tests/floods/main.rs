@@ -23,8 +23,8 @@ use strongroom_hack::installation::Program;
 
 use self::hostile::{Crowd, HOLDER, TENANT};
 
-/// How long the floods go on; `long` is for those who look for leaks.
-const FLOOD: Duration = Duration::from_secs(if cfg!(feature = "long") { 120 } else { 6 });
+/// How long the floods go on; ten minutes as `long_floods`.
+const FLOOD: Duration = Duration::from_secs(if cfg!(feature = "long") { 600 } else { 6 });
 /// Rounds of calls at least, however slow the machine is.
 const ROUNDS: usize = 8;
 /// What connections may take, at what each may hold, and what a machine's allocator keeps of it.
