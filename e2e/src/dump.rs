@@ -1,4 +1,4 @@
-//! The canonical dump of a store: what the registry means, without what each start and each anchor changes.
+//! The canonical dump of a store: what the registry means, without what each start, each anchor and each hour changes.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -40,7 +40,9 @@ impl Dump {
         let mut records = rows.collect::<rusqlite::Result<BTreeMap<String, Vec<u8>>>>()?;
         let root = records.get("meta/root").context("a store has a root")?;
         let root = Root::decode(root.as_slice())?;
-        records.retain(|path, _| path != "meta/root" && !path.starts_with("audit/"));
+        let stays =
+            |path: &str| !path.starts_with("audit/") && !matches!(path, "meta/root" | "meta/clock");
+        records.retain(|path, _| stays(path));
         Ok(Self {
             records,
             position: (root.store_epoch, root.seq),

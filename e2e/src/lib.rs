@@ -14,6 +14,7 @@ pub mod nodes;
 pub mod plugin;
 pub mod remote;
 pub mod stage;
+pub mod usage;
 pub mod user;
 pub mod watched;
 pub mod world;

@@ -21,7 +21,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
-/// The clock of all programs of an installation; time passes as the story wants it. Only builds with fault points follow.
+/// The clocks of all programs of an installation; time passes as the story wants it. Only builds with fault points follow.
 #[derive(Clone, Debug)]
 pub struct StoryClock {
     file: PathBuf,
@@ -30,10 +30,10 @@ pub struct StoryClock {
 impl StoryClock {
     /// Prepares the clock for settings that are not laid out yet.
     pub fn of(settings: &mut Settings) -> Self {
-        let file = settings.root.with_extension("skipped");
+        let file = settings.root.with_extension("clocks");
         settings
             .environment
-            .push(("STRONGROOM_SKIPPED".to_owned(), file.display().to_string()));
+            .push(("STRONGROOM_CLOCKS".to_owned(), file.display().to_string()));
         Self { file }
     }
 
@@ -42,7 +42,7 @@ impl StoryClock {
     /// # Errors
     /// When its file cannot be written.
     pub fn start(&self) -> Result<()> {
-        self.set(0)
+        self.set(0, 0)
     }
 
     /// Lets time pass.
@@ -50,7 +50,17 @@ impl StoryClock {
     /// # Errors
     /// As `start`.
     pub fn skip(&self, time: Duration) -> Result<()> {
-        self.set(self.skipped() + time.as_secs())
+        let (skipped, turned) = self.read();
+        self.set(skipped + time.as_secs(), turned)
+    }
+
+    /// Turns the wall clock to so many seconds ahead of where it was at the start; the boot clock goes on.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn turn(&self, seconds: i64) -> Result<()> {
+        let (skipped, _) = self.read();
+        self.set(skipped, seconds)
     }
 
     /// Ends it.
@@ -61,31 +71,34 @@ impl StoryClock {
         Ok(fs::remove_file(&self.file)?)
     }
 
-    fn set(&self, seconds: u64) -> Result<()> {
+    fn set(&self, skipped: u64, turned: i64) -> Result<()> {
         let folder = self.file.parent().context("it lies in a folder")?;
         fs::create_dir_all(folder)?;
         // A program may read at any moment, so that the file is always whole.
         let mut next = tempfile::NamedTempFile::new_in(folder)?;
-        write!(next, "{seconds}")?;
+        write!(next, "{skipped} {turned}")?;
         next.as_file()
             .set_permissions(fs::Permissions::from_mode(0o644))?;
         next.persist(&self.file)?;
         Ok(())
     }
 
-    fn skipped(&self) -> u64 {
+    fn read(&self) -> (u64, i64) {
         let text = fs::read_to_string(&self.file).unwrap_or_default();
-        text.trim().parse().unwrap_or(0)
+        let (skipped, turned) = text.split_once(' ').unwrap_or_default();
+        (skipped.parse().unwrap_or(0), turned.parse().unwrap_or(0))
     }
 }
 
 impl Clock for StoryClock {
     fn now(&self) -> UnixMillis {
-        SystemClock.now().plus(Duration::from_secs(self.skipped()))
+        let (skipped, turned) = self.read();
+        let now = SystemClock.now().plus(Duration::from_secs(skipped));
+        UnixMillis::new(now.as_i64() + turned * 1000)
     }
 
     fn elapsed(&self) -> Duration {
-        SystemClock.elapsed() + Duration::from_secs(self.skipped())
+        SystemClock.elapsed() + Duration::from_secs(self.read().0)
     }
 }
 
@@ -141,10 +154,38 @@ impl Credentials {
         })
     }
 
-    fn config(&self, clock: &StoryClock) -> Result<ClientConfig> {
+    /// Another certificate, with the same root to trust.
+    #[must_use]
+    pub fn showing(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Self {
+        Self {
+            root: self.root.clone(),
+            chain,
+            key,
+        }
+    }
+
+    /// How somebody connects who shows this certificate.
+    ///
+    /// # Errors
+    /// When certificate and key do not belong together.
+    pub fn config(&self, clock: &StoryClock) -> Result<ClientConfig> {
         let Self { root, chain, key } = self.clone();
         let clock = Arc::new(clock.clone());
         Ok(strongroom_auth::client_tls(&root, chain, key, clock)?)
+    }
+
+    /// How somebody connects who trusts the same root and shows nothing.
+    ///
+    /// # Errors
+    /// As `config`.
+    pub fn stranger_config(&self, clock: &StoryClock) -> Result<ClientConfig> {
+        let mut config = self.config(clock)?;
+        config.client_auth_cert_resolver = Arc::new(NoCertificate);
+        Ok(config)
     }
 }
 
@@ -181,13 +222,19 @@ pub async fn channel(
 /// # Errors
 /// As `channel`.
 pub async fn stranger(address: &str, trusted: &Credentials, clock: &StoryClock) -> Result<Channel> {
-    let mut config = trusted.config(clock)?;
-    config.client_auth_cert_resolver = Arc::new(NoCertificate);
-    speak(address, config).await
+    speak(address, trusted.stranger_config(clock)?).await
 }
 
 async fn speak(address: &str, config: ClientConfig) -> Result<Channel> {
-    let mut stream = Some(TokioIo::new(shake_hands(address, config).await?));
+    speak_over(shake_hands(address, config).await?).await
+}
+
+/// Speaks gRPC over a connection that is there, which is not made again.
+///
+/// # Errors
+/// When the server turns away whom it sees.
+pub async fn speak_over(stream: TlsStream<TcpStream>) -> Result<Channel> {
+    let mut stream = Some(TokioIo::new(stream));
     let connector = service_fn(move |_| {
         let stream = stream.take().ok_or(io::ErrorKind::NotConnected);
         async move { stream.map_err(io::Error::from) }
@@ -197,8 +244,15 @@ async fn speak(address: &str, config: ClientConfig) -> Result<Channel> {
 }
 
 async fn shake_hands(address: &str, config: ClientConfig) -> Result<TlsStream<TcpStream>> {
+    greet(TcpStream::connect(address).await?, config).await
+}
+
+/// Shakes hands over a connection that is there.
+///
+/// # Errors
+/// As `connect`.
+pub async fn greet(stream: TcpStream, config: ClientConfig) -> Result<TlsStream<TcpStream>> {
     let connector = TlsConnector::from(Arc::new(config));
-    let stream = TcpStream::connect(address).await?;
     Ok(connector
         .connect(strongroom_auth::server_name(), stream)
         .await?)

@@ -11,7 +11,7 @@ use strongroom_api::strongroom::v1::{
     DescribeInstanceRequest, DescribeInstanceResponse, InviteNodeRequest, NodeState,
     instance_client::InstanceClient, nodes_client::NodesClient,
 };
-use strongroom_hack::programs::Build;
+use strongroom_hack::{installation::Settings, programs::Build};
 
 use crate::{
     mtls::{self, Credentials, StoryClock},
@@ -25,9 +25,22 @@ use crate::{
 /// # Errors
 /// With what did not come up.
 pub fn stage(name: &str, port: u16) -> Result<(Stage, StoryClock)> {
+    stage_with(name, port, |_| {})
+}
+
+/// The same with other settings.
+///
+/// # Errors
+/// As `stage`.
+pub fn stage_with(
+    name: &str,
+    port: u16,
+    change: impl FnOnce(&mut Settings),
+) -> Result<(Stage, StoryClock)> {
     let mut clock = None;
     let mut stage = Stage::lay_out(name, port, Build::FaultPoints, |settings| {
         settings.plugins = true;
+        change(settings);
         clock = Some(StoryClock::of(settings));
     })?;
     let clock = clock.context("the settings were changed")?;

@@ -189,7 +189,10 @@ fn tenants_fill_their_share_and_stop_nobody_else() -> Result<()> {
 fn make_tenant(stage: &mut Stage) -> Result<String> {
     let ring_id = stage.native(async |native, _, _| {
         let name = TENANT.to_owned();
-        let request = CreateKeyRingRequest { name: name.clone(), owner: None };
+        let request = CreateKeyRingRequest {
+            name: name.clone(),
+            owner: None,
+        };
         let ring = native.keys().create_key_ring(request).await?;
         let ring_id = ring.into_inner().id;
         let request = CreateKeyRequest {

@@ -51,6 +51,7 @@ const POINTS: &[(&str, Step)] = &[
     ("hsm.init.before-seal", Step::InitializeToken(0)),
     ("hsm.init.before-reply", Step::InitializeToken(0)),
     ("key-service.init.intent-written", Step::Initialize),
+    ("key-service.init.log-begun", Step::Initialize),
     ("key-service.init.token-initialised", Step::Initialize),
     ("key-service.init.pinned", Step::Initialize),
     ("key-service.init.store-filled", Step::Initialize),

@@ -139,7 +139,10 @@ fn application_ring(stage: &Stage) -> Result<String> {
         let name = "orders".to_owned();
         let ring = native
             .keys()
-            .create_key_ring(CreateKeyRingRequest { name: name.clone(), owner: None })
+            .create_key_ring(CreateKeyRingRequest {
+                name: name.clone(),
+                owner: None,
+            })
             .await?;
         let ring_id = ring.into_inner().id;
         let request = CreateKeyRequest {

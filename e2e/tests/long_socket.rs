@@ -2,10 +2,9 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fs,
     io::{Read, Write},
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -14,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use strongroom_api::kubernetes::kms::v2::{
     EncryptRequest, StatusRequest, key_management_service_client::KeyManagementServiceClient,
 };
-use strongroom_e2e::{plugin::Plugin, stage::Stage, world::World};
+use strongroom_e2e::{plugin::Plugin, stage::Stage, usage::Usage, world::World};
 use strongroom_hack::{
     cluster::{Health, Release},
     installation::{PLUGIN_UID, Program},
@@ -235,29 +234,6 @@ fn timed(into: &mut Vec<Duration>, call: impl FnOnce() -> Result<(), tonic::Stat
     call()?;
     into.push(start.elapsed());
     Ok(())
-}
-
-/// What a process holds.
-#[derive(Debug)]
-struct Usage {
-    mib: u64,
-    descriptors: usize,
-}
-
-impl Usage {
-    fn of(id: i32) -> Result<Self> {
-        let folder = PathBuf::from(format!("/proc/{id}"));
-        let status = fs::read_to_string(folder.join("status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib: u64 = line
-            .and_then(|line| line.split_whitespace().next())
-            .context("the kernel tells it")?
-            .parse()?;
-        Ok(Self {
-            mib: kib / 1024,
-            descriptors: fs::read_dir(folder.join("fd"))?.count(),
-        })
-    }
 }
 
 fn usages(stage: &mut Stage) -> Result<Vec<(Program, Usage)>> {

@@ -85,6 +85,16 @@ const PACKAGES: &[Package] = &[
         name: "python3",
         probe: &["/usr/bin/python3"],
     },
+    // Is the other program that cannot write to an open store.
+    Package {
+        name: "sqlite3",
+        probe: &["/usr/bin/sqlite3"],
+    },
+    // Makes the small disks of the tests.
+    Package {
+        name: "e2fsprogs",
+        probe: &["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"],
+    },
 ];
 
 impl Package {

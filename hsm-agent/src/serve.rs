@@ -15,7 +15,6 @@ use crate::{
     config::{Config, ConfigError, SocketConfig},
     metrics::AgentMetrics,
     server::{AllowList, Server},
-    softhsm::{self, PrepareError},
     supervisor::Supervisor,
 };
 
@@ -36,9 +35,6 @@ pub(crate) enum ServeError {
     /// The configuration does not fit this machine.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// SoftHSM has no place.
-    #[error(transparent)]
-    Prepare(#[from] PrepareError),
     /// The socket cannot be offered.
     #[error("the socket cannot be offered")]
     Bind(#[source] BindError),
@@ -53,7 +49,6 @@ pub(crate) fn run(config_path: PathBuf, config: Config, program: Program) -> Exi
 
 fn start(config_path: PathBuf, config: Config, handle: &Handle) -> Result<(), ServeError> {
     config.check_module()?;
-    softhsm::prepare(&config)?;
     let metrics = AgentMetrics::new(&handle.metrics);
     let SocketConfig { path, group, peers } = &config.socket;
     let options = SocketOptions {

@@ -22,6 +22,24 @@ pub(crate) struct PrepareError {
     source: io::Error,
 }
 
+/// Why SoftHSM is not loaded yet.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadyError {
+    /// Only `init` makes the folder of tokens: made at a start, it would be hidden by the volume that is mounted later.
+    #[error(
+        "the folder of tokens {} is not there: mount its volume; only a new installation runs `hsm-agent init`",
+        path.display()
+    )]
+    Late {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The configuration of SoftHSM cannot be written.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+}
+
 /// Gives the folder of SoftHSM's tokens; `None` for another module.
 pub(crate) fn files(config: &Config) -> Option<PathBuf> {
     match config.token.kind {
@@ -56,12 +74,31 @@ pub(crate) fn prepare(config: &Config) -> Result<(), PrepareError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         outcome => outcome.map_err(failed(&tokens))?,
     }
+    configure(config, &tokens)
+}
+
+/// Tells whether the folder that `prepare` made is there, and brings the configuration beside it up to date. Nothing to do
+/// for another module.
+pub(crate) fn ready(config: &Config) -> Result<(), ReadyError> {
+    let Some(tokens) = files(config) else {
+        return Ok(());
+    };
+    match fs::read_dir(&tokens) {
+        Ok(_) => Ok(configure(config, &tokens)?),
+        Err(source) => Err(ReadyError::Late {
+            path: tokens,
+            source,
+        }),
+    }
+}
+
+fn configure(config: &Config, tokens: &Path) -> Result<(), PrepareError> {
     let path = configuration_file(config);
-    let text = configuration(&tokens);
+    let text = configuration(tokens);
     if fs::read(&path).is_ok_and(|current| current == text.as_bytes()) {
         return Ok(());
     }
-    files::replace(&path, text.as_bytes(), 0o600).map_err(failed(&path))
+    files::replace(&path, text.as_bytes(), 0o600).map_err(|source| PrepareError { path, source })
 }
 
 fn configuration(tokens: &Path) -> String {

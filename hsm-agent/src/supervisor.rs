@@ -18,7 +18,11 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
-use crate::{config::Config, metrics::AgentMetrics};
+use crate::{
+    config::Config,
+    metrics::AgentMetrics,
+    softhsm::{self, ReadyError},
+};
 
 /// Calls that may wait. At a few milliseconds each they are done within the wait below.
 const QUEUE: usize = 64;
@@ -39,6 +43,14 @@ struct Job {
     call: Call,
     started: oneshot::Sender<()>,
     reply: oneshot::Sender<Result<Answer, HsmError>>,
+}
+
+impl Job {
+    fn refuse(self, error: HsmError) {
+        // An error means that the caller has given up meanwhile.
+        let _ = self.started.send(());
+        let _ = self.reply.send(Err(error));
+    }
 }
 
 /// Asks the worker. A clone is another handle to the same one.
@@ -158,6 +170,9 @@ impl Supervisor {
     pub(crate) async fn run(mut self) -> Result<(), Infallible> {
         let mut backoff = BACKOFF_FIRST;
         loop {
+            if self.wait_for_files().await.is_err() {
+                return Ok(());
+            }
             let born = Instant::now();
             let end = self.live().await;
             if matches!(end, End::Stopping) {
@@ -179,6 +194,36 @@ impl Supervisor {
             }
             backoff = BACKOFF_LAST.min(backoff * 2);
         }
+    }
+
+    /// Waits for the files that the module works on; meanwhile callers hear what is missing.
+    async fn wait_for_files(&mut self) -> Result<(), End> {
+        while let Err(error) = softhsm::ready(&self.config) {
+            let state = match error {
+                ReadyError::Late { .. } => TokenState::TokenMissing,
+                ReadyError::Prepare(_) => TokenState::ModuleFailed,
+            };
+            let sentence = Chain(&error).to_string();
+            self.publish(TokenDescription {
+                state,
+                ..unseen(&self.config, &sentence)
+            });
+            let refusal = HsmError::new(Reason::TokenMissing, sentence);
+            let look_again = sleep(LOOK_AGAIN);
+            let stopping = self.tasks.shutdown();
+            tokio::pin!(look_again, stopping);
+            loop {
+                tokio::select! {
+                    () = &mut stopping => return Err(End::Stopping),
+                    () = &mut look_again => break,
+                    job = self.queue.recv() => match job {
+                        Some(job) => job.refuse(refusal.clone()),
+                        None => return Err(End::Stopping),
+                    },
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Runs one worker from its start to its end.

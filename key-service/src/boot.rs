@@ -1,32 +1,37 @@
 //! From configuration to a service that can answer: every part is checked against the pins before the next is touched.
 //!
-//! What is late is waited for and named by `/readyz`; what is wrong ends the process with a sentence.
+//! What is late is waited for and named by `/readyz`; what is wrong ends the process with a sentence. `late` draws the line.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+mod late;
+mod wait;
 
-use strongroom_audit::{Certification, Checkpoint, Checkpointer, Draft, Kind, Log, Statement};
+use std::{convert::Infallible, sync::Arc};
+
+use strongroom_audit::{
+    Certification, Checkpoint, Checkpointer, Draft, Kind, Log, Origin, Statement,
+};
 use strongroom_auth::{Binding, Policy, PolicyError};
-use strongroom_core::{Clock, EncryptionContext, KeyUse, StoreEpoch};
+use strongroom_core::{Clock, EncryptionContext, InstanceId, KeyUse, StoreEpoch};
 use strongroom_crypto::{DigestKey, LockedMemory, LockedMemorySize, P256PublicKey, ReserveError};
-use strongroom_hsm::{AgentClient, CheckpointKeyStatement, Hsm, HsmError, TokenKeys, TokenState};
-use strongroom_runtime::{Chain, Condition, Handle, SystemClock};
+use strongroom_hsm::{AgentClient, CheckpointKeyStatement, Hsm, HsmError};
+use strongroom_runtime::{BootIdError, Condition, Handle, SystemClock, boot_id};
 use strongroom_store::{SqliteStore, Store, sqlite};
 
+use self::{late::Look, wait::until_here};
 use crate::{
     config::{Access, Config, PluginsConfig, Role},
-    files::{DataDir, FileError, Pin},
+    files::{Contents, DataDir, FileError, Pin},
     keyring::{KekPair, Keyring, KeyringError, RecordVerifier},
     pki::{Issuer, PkiError},
     registry::{self, Instance, Intermediate, OpenError, Peek, Registry, StoreLook},
     service::{EnrolmentMetrics, Service},
+    timekeeper::Timekeeper,
     trail::{Trail, TrailError},
     workloads::{self, WorkloadsError},
 };
 
 /// What the sentinel says, and where it lies.
 pub(crate) const SENTINEL: &str = "sentinel";
-/// How often something late is looked for again.
-const RETRY: Duration = Duration::from_millis(500);
 
 /// Why the service does not start. The operator's to mend; nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -34,12 +39,11 @@ pub(crate) enum BootError {
     /// The data folder or a file in it.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Nothing was pinned here.
-    #[error("{} has no pins: it was never initialised (run `key-service init`), or this is the wrong volume", .0.display())]
-    NotInitialised(PathBuf),
-    /// Init was interrupted.
-    #[error("init was begun here and not finished; run `key-service init` again")]
-    InitUnfinished,
+    /// The store is there, but nothing was pinned.
+    #[error(
+        "{0} has a store and no pins: restore pin.json as init wrote it, or mount the right volume"
+    )]
+    StoreWithoutPins(String),
     /// A pin is not readable.
     #[error("a pin is not readable; restore pin.json as init wrote it")]
     Pin,
@@ -101,6 +105,9 @@ pub(crate) enum BootError {
     /// The anchored checkpoint is not readable.
     #[error("the anchored checkpoint of the audit log is not readable")]
     Anchor,
+    /// Nobody can tell a turned clock from a boot.
+    #[error(transparent)]
+    BootId(#[from] BootIdError),
     /// The audit log is not one that this instance goes on with.
     #[error("the audit log cannot be opened")]
     Audit(#[source] strongroom_audit::OpenError),
@@ -124,10 +131,23 @@ pub(crate) fn store_options() -> sqlite::Options {
     sqlite::Options::default()
 }
 
+/// The name of this replica's audit log.
+pub(crate) fn log_origin(config: &Config, instance: InstanceId) -> Origin {
+    Origin::new(*instance.as_bytes(), &config.replica)
+        .expect("configuration checked the replica's name")
+}
+
 /// The context of the instance's own small secrets.
 pub(crate) fn own_context(place: &str) -> EncryptionContext {
     EncryptionContext::from_pairs([("record", "meta/instance"), ("field", place)])
         .expect("two short pairs")
+}
+
+/// What `/readyz` names while it is late.
+struct Conditions {
+    store: Condition,
+    hsm: Condition,
+    audit: Condition,
 }
 
 /// Brings everything up, waiting for what is late.
@@ -135,41 +155,67 @@ pub(crate) fn own_context(place: &str) -> EncryptionContext {
 /// # Errors
 /// See `BootError`: what is wrong and will not pass by itself.
 pub(crate) async fn boot(config: &Config, handle: &Handle) -> Result<Booted, BootError> {
-    let hsm_ready = handle.readiness.condition("hsm");
-    let pin = pinned(config)?;
-    let store = open_store(config).await?;
+    let ready = Conditions {
+        store: handle.readiness.condition("store"),
+        hsm: handle.readiness.condition("hsm"),
+        audit: handle.readiness.condition("audit"),
+    };
+    let pin = pinned(config, &ready.store).await?;
+    let store = open_store(config, &ready.store).await?;
     let peek = peek(store.as_ref(), &pin).await?;
+    ready.store.met();
     let hsm: Arc<dyn Hsm> = Arc::new(AgentClient::new(
         &config.hsm_agent.socket,
         config.hsm_agent.uid,
     ));
-    wait_for_token(hsm.as_ref(), &pin, &hsm_ready).await?;
+    let origin = log_origin(config, peek.instance.id);
+    // Side by side, so that all that is late is named at once.
+    tokio::select! {
+        token = until_here(&ready.hsm, async || late::token(hsm.describe().await, &pin)) => token?,
+        never = name_log(config, &origin, &ready.audit) => match never {},
+    }
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let keyring = keyring(config, &pin, hsm.clone(), clock.clone())?;
-    let system = wait_for_kek(&keyring, &peek, &hsm_ready).await?;
+    let system = system_kek(&keyring, &peek, &ready.hsm).await?;
     let verified = peek.verify(&system.first)?;
     check_keks(&keyring, &verified)?;
     let instance = verified.instance();
     check_sentinel(&system, &instance)?;
+    ready.hsm.met();
 
-    let log = open_log(config, &instance, verified.anchor(&config.replica)).await?;
+    let time = Timekeeper::resume(clock.clone(), boot_id()?, verified.time());
+    let log = open_log(
+        config,
+        origin,
+        verified.anchor(&config.replica),
+        &ready.audit,
+    )
+    .await?;
     let administrators = administrators(config).collect();
     let trail = Arc::new(Trail::new(log, clock.clone(), administrators));
     let epoch = verified.position().epoch;
     let engine: Arc<dyn Store> = store.clone();
     let registry = verified.serve(engine, trail.clone());
-    let checkpointer = start_checkpointer(&trail, &hsm, &pin, &registry, config, epoch).await?;
+    let certifier = Certifier {
+        hsm: &hsm,
+        spki: pin_key(&pin.checkpoint_certifying_key)?,
+        epoch,
+    };
+    let checkpointer = certifier
+        .start(&trail, &registry, config, &ready.hsm)
+        .await?;
     registry.record_outbox().await.map_err(BootError::Outbox)?;
-    hsm_ready.met();
+    ready.hsm.met();
 
     let service = Service {
         registry,
         keyring,
         trail,
         policy: policy(config)?,
-        hsm,
+        hsm: hsm.clone(),
         clock,
+        time,
         digests: DigestKey::derive(&system.first),
         issuer: issuer(&system, &instance)?,
         replica: config.replica.clone(),
@@ -177,10 +223,7 @@ pub(crate) async fn boot(config: &Config, handle: &Handle) -> Result<Booted, Boo
         workloads: workloads::load(config, &handle.metrics)?,
         enrolment_metrics: EnrolmentMetrics::register(&handle.metrics),
         certificate_names: certificate_names(config),
-        certifier_fingerprint: strongroom_audit::spki_fingerprint(&pin_key(
-            &pin.checkpoint_certifying_key,
-        )?)
-        .to_string(),
+        certifier_fingerprint: strongroom_audit::spki_fingerprint(&certifier.spki).to_string(),
     };
     Ok(Booted {
         service: Arc::new(service),
@@ -189,21 +232,26 @@ pub(crate) async fn boot(config: &Config, handle: &Handle) -> Result<Booted, Boo
     })
 }
 
-fn pinned(config: &Config) -> Result<Pin, BootError> {
-    let data = DataDir::open(&config.data_dir)?;
-    if data.intent()?.is_some() {
-        return Err(BootError::InitUnfinished);
-    }
-    data.pin()?
-        .ok_or_else(|| BootError::NotInitialised(config.data_dir.clone()))
+/// The pins, as soon as the volume is there and no init is at work on it.
+async fn pinned(config: &Config, ready: &Condition) -> Result<Pin, BootError> {
+    let (folder, database) = (&config.data_dir, config.database());
+    let look = async || late::data(folder, Contents::look(folder, &database)?);
+    let pin = until_here(ready, look).await?;
+    DataDir::open(folder)?;
+    Ok(pin)
 }
 
-async fn open_store(config: &Config) -> Result<Arc<SqliteStore>, BootError> {
-    let path = config.database();
-    let opened =
-        tokio::task::spawn_blocking(move || SqliteStore::open(path, &store_options())).await;
-    let opened = opened.expect("opening a store does not panic");
-    Ok(Arc::new(opened.map_err(BootError::Store)?))
+async fn open_store(config: &Config, ready: &Condition) -> Result<Arc<SqliteStore>, BootError> {
+    let look = async || {
+        let path = config.database();
+        let opened =
+            tokio::task::spawn_blocking(move || SqliteStore::open(path, &store_options())).await;
+        match opened.expect("opening a store does not panic") {
+            Ok(store) => Ok(Look::Here(Arc::new(store))),
+            Err(error) => late::store(error),
+        }
+    };
+    until_here(ready, look).await
 }
 
 async fn peek(store: &dyn Store, pin: &Pin) -> Result<Peek, BootError> {
@@ -218,51 +266,6 @@ async fn peek(store: &dyn Store, pin: &Pin) -> Result<Peek, BootError> {
         });
     }
     Ok(*peek)
-}
-
-/// Waits until the agent shows the token of this instance.
-async fn wait_for_token(hsm: &dyn Hsm, pin: &Pin, ready: &Condition) -> Result<(), BootError> {
-    loop {
-        let missing = match hsm.describe().await {
-            Err(error) => Chain(&error).to_string(),
-            Ok(token) => {
-                if let Some(keys) = &token.keys {
-                    check_token(keys, pin)?;
-                }
-                match token.state {
-                    TokenState::Ready => return Ok(()),
-                    TokenState::Uninitialized => {
-                        return Err(BootError::EmptyToken(pin.instance_id.clone()));
-                    }
-                    state => format!("{}: {}", state.name(), token.message),
-                }
-            }
-        };
-        ready.missing(missing);
-        tokio::time::sleep(RETRY).await;
-    }
-}
-
-fn check_token(keys: &TokenKeys, pin: &Pin) -> Result<(), BootError> {
-    let found = keys.instance.to_string();
-    if found != pin.instance_id {
-        return Err(BootError::ForeignToken {
-            found,
-            pinned: pin.instance_id.clone(),
-        });
-    }
-    // Until all keys are there the agent shows none of them.
-    let same = |pinned: &str, found: &[u8]| found.is_empty() || pinned == hex::encode(found);
-    let genuine = same(&pin.record_signing_key, &keys.record_signing_key)
-        && same(
-            &pin.checkpoint_certifying_key,
-            &keys.checkpoint_certifying_key,
-        );
-    if genuine {
-        Ok(())
-    } else {
-        Err(BootError::ForeignTokenKeys)
-    }
 }
 
 fn pin_key(hexadecimal: &str) -> Result<Vec<u8>, BootError> {
@@ -287,24 +290,16 @@ fn keyring(
     ))
 }
 
-async fn wait_for_kek(
+async fn system_kek(
     keyring: &Keyring,
     peek: &Peek,
     ready: &Condition,
 ) -> Result<Arc<KekPair>, BootError> {
-    loop {
-        match keyring.pair(&peek.system_kek).await {
-            Ok(pair) => return Ok(pair),
-            Err(KeyringError::Hsm(
-                error @ (HsmError::Unavailable { .. } | HsmError::NotReady { .. }),
-            )) => {
-                ready.missing(Chain(&error).to_string());
-                tokio::time::sleep(RETRY).await;
-            }
-            Err(KeyringError::Corrupt) => return Err(BootError::Kek("the system ring".to_owned())),
-            Err(error) => return Err(BootError::Keyring(error)),
-        }
-    }
+    let look = async || match keyring.pair(&peek.system_kek).await {
+        Ok(pair) => Ok(Look::Here(pair)),
+        Err(error) => late::kek(error),
+    };
+    until_here(ready, look).await
 }
 
 /// Checks the token's signature on every KEK record, used or not.
@@ -330,54 +325,92 @@ fn check_sentinel(system: &KekPair, instance: &Instance) -> Result<(), BootError
     }
 }
 
+/// Names a folder that holds no audit log for as long as nobody opens it. What is wrong with a log is for `open_log` to say.
+async fn name_log(config: &Config, origin: &Origin, ready: &Condition) -> Infallible {
+    let look = async || match Log::find(&config.audit.dir, origin) {
+        Ok(()) => Ok(Look::Here(())),
+        Err(error) => late::log(error, None),
+    };
+    let _ = until_here(ready, look).await;
+    std::future::pending().await
+}
+
 async fn open_log(
     config: &Config,
-    instance: &Instance,
+    origin: Origin,
     anchor: Option<String>,
+    ready: &Condition,
 ) -> Result<Log, BootError> {
     let anchor = anchor
         .map(|note| Checkpoint::parse(&note))
         .transpose()
         .map_err(|_| BootError::Anchor)?;
-    let origin = strongroom_audit::Origin::new(*instance.id.as_bytes(), &config.replica)
-        .expect("configuration checked the replica's name");
-    let (dir, options) = (config.audit.dir.clone(), config.audit.options(origin));
-    let opened =
-        tokio::task::spawn_blocking(move || Log::open(&dir, options, anchor.as_ref())).await;
-    opened
-        .expect("opening a log does not panic")
-        .map_err(BootError::Audit)
+    let anchored = anchor.as_ref().map(Checkpoint::size);
+    let look = async || {
+        let (dir, options) = (
+            config.audit.dir.clone(),
+            config.audit.options(origin.clone()),
+        );
+        let anchor = anchor.clone();
+        let opened =
+            tokio::task::spawn_blocking(move || Log::open(&dir, options, anchor.as_ref())).await;
+        match opened.expect("opening a log does not panic") {
+            Ok(log) => Ok(Look::Here(log)),
+            Err(error) => late::log(error, anchored),
+        }
+    };
+    until_here(ready, look).await
 }
 
-async fn start_checkpointer(
-    trail: &Trail,
-    hsm: &Arc<dyn Hsm>,
-    pin: &Pin,
-    registry: &Registry,
-    config: &Config,
+/// Has the key of this start's checkpoints certified by the token.
+struct Certifier<'a> {
+    hsm: &'a Arc<dyn Hsm>,
+    spki: Vec<u8>,
     epoch: StoreEpoch,
-) -> Result<Checkpointer, BootError> {
-    let spki = pin_key(&pin.checkpoint_certifying_key)?;
-    let draft = Draft::new(Kind::Start, trail.now().as_i64(), "Start");
-    let (instance, replica) = (registry.instance().id, config.replica.clone());
-    let certify = |statement: Statement| async move {
+}
+
+impl Certifier<'_> {
+    async fn start(
+        &self,
+        trail: &Trail,
+        registry: &Registry,
+        config: &Config,
+        ready: &Condition,
+    ) -> Result<Checkpointer, BootError> {
+        let instance = registry.instance().id;
+        let certify = |statement| self.certify(instance, &config.replica, statement);
+        let look = async || {
+            let draft = Draft::new(Kind::Start, trail.now().as_i64(), "Start");
+            // A start that was recorded is certified then, not recorded once more.
+            let started = Checkpointer::start(trail.log(), self.epoch.get(), draft, certify).await;
+            match started {
+                Ok(checkpointer) => Ok(Look::Here(checkpointer)),
+                Err(error) => late::checkpointer(error),
+            }
+        };
+        until_here(ready, look).await
+    }
+
+    async fn certify(
+        &self,
+        instance: InstanceId,
+        replica: &str,
+        statement: Statement,
+    ) -> Result<Certification, HsmError> {
         let request = CheckpointKeyStatement {
             instance,
-            replica,
-            store_epoch: epoch,
+            replica: replica.to_owned(),
+            store_epoch: self.epoch,
             start_size: statement.start,
             previous_checkpoint: statement.previous.0,
             public_key: statement.public_key,
         };
-        let signature = hsm.certify_checkpoint_key(&request).await?;
-        Ok::<_, HsmError>(Certification {
-            spki,
+        let signature = self.hsm.certify_checkpoint_key(&request).await?;
+        Ok(Certification {
+            spki: self.spki.clone(),
             signature: signature.as_bytes().to_vec(),
         })
-    };
-    Checkpointer::start(trail.log(), epoch.get(), draft, certify)
-        .await
-        .map_err(BootError::Checkpointer)
+    }
 }
 
 fn policy(config: &Config) -> Result<Policy, PolicyError> {

@@ -62,6 +62,45 @@ struct Intent {
     instance_id: String,
 }
 
+/// What a folder shows of an instance, before anything in it is used.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Contents {
+    /// Whether there is a store.
+    pub(crate) store: bool,
+    /// What was pinned at init.
+    pub(crate) pin: Option<Pin>,
+    /// Whether an init was begun and not finished.
+    pub(crate) intent: bool,
+}
+
+impl Contents {
+    /// Looks into a folder; `None` when it is not there or closed to us, as the folder below a mount may be.
+    ///
+    /// # Errors
+    /// A file in it is there and not readable.
+    pub(crate) fn look(folder: &Path, database: &Path) -> Result<Option<Self>, FileError> {
+        match fs::read_dir(folder) {
+            Err(error) if is_absence(&error) => return Ok(None),
+            opened => opened.map(drop).map_err(at(folder))?,
+        }
+        let data = DataDir(folder.to_owned());
+        // What init makes last is looked for first, and its mark, which it removes after all, last: so a look in the middle
+        // of an init shows the mark, and one while a volume is being mounted shows less than is there, never more.
+        Ok(Some(Self {
+            store: database.exists(),
+            pin: data.pin()?,
+            intent: data.intent()?.is_some(),
+        }))
+    }
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+    )
+}
+
 /// The folder of the store.
 #[derive(Clone, Debug)]
 pub(crate) struct DataDir(PathBuf);
@@ -235,6 +274,34 @@ mod tests {
         data.remove_intent().expect("can be removed");
         data.remove_intent().expect("twice is fine");
         assert_eq!(data.intent().expect("nothing is no error"), None);
+    }
+
+    #[test]
+    fn look_shows_what_is_there_and_no_more() {
+        let folder = folder(0o700);
+        let database = folder.path().join("store.db");
+        let look = || Contents::look(folder.path(), &database).expect("is readable");
+        let mut expected = Contents {
+            store: false,
+            pin: None,
+            intent: false,
+        };
+        assert_eq!(look().as_ref(), Some(&expected));
+
+        let data = DataDir::open(folder.path()).expect("is ours alone");
+        let instance = InstanceId::from_bytes([7; 16]);
+        data.write_intent(instance).expect("can be written");
+        expected.intent = true;
+        assert_eq!(look().as_ref(), Some(&expected));
+        fs::write(&database, "").expect("can be written");
+        expected.store = true;
+        assert_eq!(look().as_ref(), Some(&expected));
+
+        let missing = folder.path().join("missing");
+        assert_eq!(
+            Contents::look(&missing, &missing.join("store.db")).expect("absence is no error"),
+            None
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Transports: messages into requests, results into messages. Nothing is decided here.
 
 mod certificates;
+mod clock;
 mod crypto;
 mod etcd_keys;
 mod identity;
@@ -13,6 +14,7 @@ mod pods;
 mod secrets;
 
 pub(crate) use certificates::CertificatesServer;
+pub(crate) use clock::ClockServer;
 pub(crate) use crypto::CryptoServer;
 pub(crate) use etcd_keys::{Door, EtcdKeysServer};
 pub(crate) use identity::{PluginPeer, TlsIdentity, Until, WorkloadPeer};

@@ -6,20 +6,21 @@
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use strongroom_api::strongroom::storage::v1 as wire;
+use strongroom_audit::{Log, OpenError as OpenLogError};
 use strongroom_core::{
     Algorithm, Caller, Clock, Generation, InstanceId, Job, KeyHead, KeyId, KeyRole, KeyUse, NewKey,
-    ProtectionLevel, Purpose, RingId, RingKind, StoreEpoch, UnixMillis,
+    ProtectionLevel, Purpose, Reading, RingId, RingKind, StoreEpoch, TimeMark, UnixMillis,
 };
 use strongroom_crypto::{LockedMemory, LockedMemorySize, P256PublicKey, ReserveError, random};
 use strongroom_hsm::{
     AgentClient, CaCertificateRequest, CaSubject, Hsm, HsmError, Reason, TokenDescription,
     TokenState, Validity,
 };
-use strongroom_runtime::{SystemClock, fault};
+use strongroom_runtime::{BootIdError, SystemClock, boot_id, fault};
 use strongroom_store::{SqliteStore, sqlite};
 
 use crate::{
-    boot::SENTINEL,
+    boot::{SENTINEL, log_origin},
     config::Config,
     files::{DataDir, FileError, Pin},
     keyring::{KekPair, Keyring, KeyringError, RecordVerifier},
@@ -67,6 +68,17 @@ pub(crate) enum InitError {
         /// What the agent says of it.
         message: String,
     },
+    /// The folder is empty, but that of the audit log is not.
+    #[error(
+        "{0} holds an audit log already: init needs a folder without one, so mount the right disk or empty the folder"
+    )]
+    LogInUse(String),
+    /// The folder of the audit log cannot be looked at.
+    #[error("the folder of the audit log cannot be used")]
+    FindLog(#[source] strongroom_audit::OpenError),
+    /// The audit log cannot be begun.
+    #[error("the audit log cannot be begun")]
+    BeginLog(#[source] strongroom_audit::BeginError),
     /// The store cannot be made.
     #[error("the store cannot be made")]
     CreateStore(#[source] sqlite::CreateError),
@@ -94,6 +106,9 @@ pub(crate) enum InitError {
     /// No locked memory.
     #[error("there is no locked memory for keys")]
     Memory(#[from] ReserveError),
+    /// Nobody can tell a turned clock from a boot.
+    #[error(transparent)]
+    BootId(#[from] BootIdError),
 }
 
 /// What was made, for whoever ran init: the fingerprint is what `audit verify` trusts, so keep it.
@@ -138,7 +153,7 @@ pub(crate) async fn init(config: &Config) -> Result<Summary, InitError> {
     ));
     let instance = match (data.intent()?, data.pin()?, database.exists()) {
         (Some(begun), _, _) => begun,
-        (None, None, false) => begin(&data, agent.as_ref()).await?,
+        (None, None, false) => begin(config, &data, agent.as_ref()).await?,
         (None, Some(pin), true) => return Ok(summary(&pin, true)),
         (None, Some(pin), false) => return Err(InitError::PinsWithoutStore(pin.instance_id)),
         (None, None, true) => {
@@ -146,6 +161,8 @@ pub(crate) async fn init(config: &Config) -> Result<Summary, InitError> {
         }
     };
     fault::point!("key-service.init.intent-written");
+    Log::begin(&config.audit.dir, &log_origin(config, instance)).map_err(InitError::BeginLog)?;
+    fault::point!("key-service.init.log-begun");
 
     looked_at(agent.as_ref()).await?;
     let token = agent.initialize(instance).await?;
@@ -174,8 +191,8 @@ pub(crate) async fn init(config: &Config) -> Result<Summary, InitError> {
     Ok(summary(&pin, false))
 }
 
-/// The token is asked first: an intent that no token will take would stand in the way of the right volume's data.
-async fn begin(data: &DataDir, agent: &dyn Hsm) -> Result<InstanceId, InitError> {
+/// Token and log are asked first: an intent that one of them will not take would stand in the way of the right volume's data.
+async fn begin(config: &Config, data: &DataDir, agent: &dyn Hsm) -> Result<InstanceId, InitError> {
     let token = looked_at(agent).await?;
     if let Some(keys) = token.keys {
         return Err(InitError::TokenInUse(keys.instance.to_string()));
@@ -187,6 +204,14 @@ async fn begin(data: &DataDir, agent: &dyn Hsm) -> Result<InstanceId, InitError>
         });
     }
     let instance = InstanceId::from_bytes(random::public_bytes());
+    let dir = &config.audit.dir;
+    match Log::find(dir, &log_origin(config, instance)) {
+        Err(OpenLogError::NotBegun(_)) => {}
+        Ok(()) | Err(OpenLogError::OtherLog { .. }) => {
+            return Err(InitError::LogInUse(dir.display().to_string()));
+        }
+        Err(error) => return Err(InitError::FindLog(error)),
+    }
     data.write_intent(instance)?;
     Ok(instance)
 }
@@ -273,13 +298,23 @@ impl Maker {
         let change = Change::default()
             .instance(&record)
             .ring(&self.ring(), &kek)
-            .key(&head, &material);
+            .key(&head, &material)
+            .time(&TimeMark::believing(self.reading()?));
         let made = registry::create(store, &pair.first, change, self.audit_record()).await;
         match made {
             Ok(true) => Ok(()),
             Ok(false) => Err(InitError::Commit),
             Err(error) => Err(InitError::Look(OpenError::Store(error))),
         }
+    }
+
+    /// What the clocks say, so that a clock that is turned before the first start is noticed, too.
+    fn reading(&self) -> Result<Reading, InitError> {
+        Ok(Reading {
+            wall: self.now,
+            elapsed: SystemClock.elapsed(),
+            boot: boot_id()?,
+        })
     }
 
     fn etcd_key(&self) -> KeyHead {

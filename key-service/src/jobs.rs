@@ -1,4 +1,4 @@
-//! What the service does by itself: anchoring checkpoints, refreshing KEKs, writing folded refusals.
+//! What the service does by itself: anchoring checkpoints, refreshing KEKs, writing folded refusals, keeping the time.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -16,6 +16,15 @@ const FOLD_INTERVAL: Duration = Duration::from_secs(1);
 const REFRESH_MAX: Duration = Duration::from_secs(60);
 /// And this often while they cannot be used, so that readiness tells of the token's return.
 const REFRESH_RETRY: Duration = Duration::from_secs(1);
+
+/// How often the clocks are compared.
+const TIME_LOOK: Duration = Duration::from_secs(1);
+/// What a process that is killed forgets of the time, at most.
+const TIME_WRITTEN: Duration = Duration::from_secs(60 * 60);
+/// What one that ends in order forgets.
+const TIME_WRITTEN_AT_END: Duration = Duration::from_secs(60);
+/// A store or a log that did not take the time is given some.
+const TIME_RETRY: Duration = Duration::from_secs(60);
 
 /// A checkpoint was not anchored.
 #[derive(Debug, thiserror::Error)]
@@ -166,9 +175,33 @@ async fn fold_once(service: &Service, now: i64) {
     }
 }
 
+/// Notices jumps of the machine's clock and writes the time down.
+pub(crate) async fn keep_time(
+    service: Arc<Service>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Infallible> {
+    tokio::pin!(shutdown);
+    loop {
+        let pause = match service.record_time(TIME_WRITTEN).await {
+            Ok(()) => TIME_LOOK,
+            Err(error) => {
+                tracing::error!(error = %Chain(&error), "the time is not written down; it is kept in memory");
+                TIME_RETRY
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = &mut shutdown => return Ok(()),
+        }
+    }
+}
+
 /// Ends in order: the last records, a checkpoint over them, the log, the store. Nothing may be served any more.
 pub(crate) async fn close(service: &Service, checkpointer: &Checkpointer, store: &SqliteStore) {
     fold_once(service, i64::MAX).await;
+    if let Err(error) = service.record_time(TIME_WRITTEN_AT_END).await {
+        tracing::warn!(error = %Chain(&error), "the time is not written down");
+    }
     if let Err(error) = anchor_once(service, checkpointer).await {
         tracing::warn!(error = %Chain(&error), "no last checkpoint was anchored");
     }

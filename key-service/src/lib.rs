@@ -18,6 +18,7 @@ pub mod pki;
 pub mod registry;
 mod serve;
 pub mod service;
+pub mod timekeeper;
 pub mod trail;
 mod workloads;
 

@@ -5,6 +5,7 @@ mod connection;
 mod native;
 mod observe;
 mod plugins;
+mod shares;
 mod sources;
 mod tls;
 mod workloads;
@@ -30,6 +31,7 @@ use crate::{
 
 pub(crate) use native::spawn_tls;
 pub(crate) use plugins::spawn_plugins;
+pub(crate) use shares::Share;
 pub(crate) use workloads::spawn_workloads;
 
 /// Why a listener cannot be offered. The operator's to mend.
@@ -93,10 +95,17 @@ pub(crate) fn spawn_kms(
     };
     let ready = handle.readiness.condition("kms-socket");
     let observe = Observe::new(&handle.metrics, "kms_socket");
+    let metrics = handle.metrics.component("kms_socket");
     let shutdown = handle.shutdown();
     let serve = async move {
         let incoming =
             socket::bind(&socket.path, options).map_err(|e| ListenError::Socket("kmsSocket", e))?;
+        let refusals = incoming.refusals();
+        metrics.pulled(
+            "peers_refused",
+            "Connections refused for their uid.",
+            move || refusals.count() as f64,
+        );
         let etcd_keys = EtcdKeysServer {
             service,
             door: Door::Socket,

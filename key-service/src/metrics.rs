@@ -29,10 +29,12 @@ struct Gauges {
     audit_used: IntGauge,
     audit_capacity: IntGauge,
     audit_reserve_held: IntGauge,
+    audit_lost: IntGauge,
     locked_keys: IntGauge,
     locked_capacity: IntGauge,
     policy_errors: IntGauge,
     nodes_revoked: IntGauge,
+    clock_jumped: IntGauge,
 }
 
 impl Gauges {
@@ -54,6 +56,10 @@ impl Gauges {
                 "audit_reserve_held",
                 "1 while the disk space for the API server is kept.",
             ),
+            audit_lost: gauge(
+                "audit_refusals_lost",
+                "Refusals since the start for which the audit log had no space.",
+            ),
             locked_keys: gauge("locked_memory_keys", "Keys in locked memory."),
             locked_capacity: gauge(
                 "locked_memory_capacity_keys",
@@ -67,6 +73,10 @@ impl Gauges {
                 "nodes_revoked",
                 "Nodes whose identity is revoked until they are enrolled anew.",
             ),
+            clock_jumped: gauge(
+                "clock_jumped",
+                "1 while a jump of the machine's clock waits for its confirmation.",
+            ),
         }
     }
 
@@ -79,12 +89,15 @@ impl Gauges {
         self.audit_used.set(clamp(usage.used_bytes));
         self.audit_capacity.set(clamp(usage.capacity_bytes));
         self.audit_reserve_held.set(usage.reserve_held.into());
+        self.audit_lost.set(clamp(service.trail.lost_refusals()));
         let memory = service.keyring.memory();
         self.locked_keys.set(clamp(memory.used as u64));
         self.locked_capacity.set(clamp(memory.capacity as u64));
         self.policy_errors.set(clamp(service.policy.errors()));
         let revoked = service.registry.count_revoked_nodes();
         self.nodes_revoked.set(clamp(revoked as u64));
+        self.clock_jumped
+            .set(service.time.view().jump.is_some().into());
     }
 }
 

@@ -12,6 +12,7 @@ mod path;
 mod records;
 mod secrets;
 mod state;
+mod time;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 

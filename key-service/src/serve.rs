@@ -84,6 +84,7 @@ fn spawn_jobs(
         metrics::watch(service.clone(), handle.metrics.clone(), handle.shutdown()),
     );
     handle.spawn("fold", jobs::fold(service.clone(), handle.shutdown()));
+    handle.spawn("time", jobs::keep_time(service.clone(), handle.shutdown()));
 
     let (service, shutdown) = (service.clone(), handle.shutdown());
     handle.spawn("close", async move {

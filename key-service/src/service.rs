@@ -9,6 +9,7 @@ mod instance;
 mod keys;
 mod pods;
 mod secrets;
+mod time;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -29,11 +30,13 @@ use strongroom_auth::Policy;
 use strongroom_core::{Action, Caller, Clock, ContextDigest, Permit, Resource, authorize};
 use strongroom_crypto::DigestKey;
 use strongroom_hsm::Hsm;
+pub use time::ConfirmedClock;
 
 use crate::{
     keyring::Keyring,
     pki::Issuer,
     registry::Registry,
+    timekeeper::Timekeeper,
     trail::{Call, Origin, Trail},
 };
 
@@ -49,8 +52,10 @@ pub struct Service {
     pub policy: Policy,
     /// The token, to be described.
     pub hsm: Arc<dyn Hsm>,
-    /// Time.
+    /// The machine's clocks: for certificates, which others compare with the same clock, and for observations.
     pub clock: Arc<dyn Clock>,
+    /// Service time: for what the store keeps and a later time is compared with.
+    pub time: Timekeeper,
     /// Keyed digests of contexts.
     pub digests: DigestKey,
     /// Signs certificates of administrators.
@@ -200,7 +205,7 @@ impl Service {
             .refused(&call::<A>(context, resource), outcome, error.code())
             .await;
         if let Err(error) = recorded {
-            tracing::error!(error = %strongroom_runtime::Chain(&error), "a refusal is not in the audit log");
+            self.trail.lose_refusal(&error);
         }
     }
 }

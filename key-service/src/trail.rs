@@ -5,7 +5,7 @@ use std::{
     fmt::{self, Write},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -15,6 +15,7 @@ use strongroom_audit::{
     Outcome, Share,
 };
 use strongroom_core::{ActionKind, Caller, Clock, StoreEpoch, UnixMillis};
+use strongroom_runtime::Chain;
 
 /// The audit log did not take a record; whatever it is about must not be answered as a success.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +65,11 @@ pub struct Trail {
     folder: Mutex<Folder>,
     unchanged: Mutex<Folder>,
     failed: AtomicBool,
+    lost: AtomicU64,
 }
+
+/// One line for this many lost refusals after the first: whoever insists must not fill the disk with our log instead.
+const LOG_EVERY: u64 = 1000;
 
 /// Callers whose refusals are told apart within one second.
 const FOLDED_CALLERS: usize = 1024;
@@ -82,6 +87,7 @@ impl Trail {
             folder: Mutex::new(Folder::new(FOLDED_CALLERS)),
             unchanged: Mutex::new(Folder::by_the_hour(FOLDED_READERS)),
             failed: AtomicBool::new(false),
+            lost: AtomicU64::new(0),
         }
     }
 
@@ -192,9 +198,27 @@ impl Trail {
         let caller = call.caller.to_string();
         let observed = lock(&self.folder).observe(&caller, self.now().as_i64());
         match observed {
-            Observed::Record => self.record(call, outcome, code, BTreeMap::new()).await,
+            Observed::Record => {
+                let share = of_refusal(call.caller, self.share(call.caller, call.action));
+                self.append(self.draft(call, outcome, code), share).await
+            }
             Observed::Held => Ok(()),
         }
+    }
+
+    /// Counts a refusal that the log did not take. It was answered all the same: nothing was done.
+    pub fn lose_refusal(&self, error: &TrailError) {
+        let before = self.lost.fetch_add(1, Ordering::Relaxed);
+        if before.is_multiple_of(LOG_EVERY) {
+            let (error, lost) = (Chain(error), before + 1);
+            tracing::error!(%error, lost, "a refusal is not in the audit log");
+        }
+    }
+
+    /// How many refusals the log did not take since the start.
+    #[must_use]
+    pub fn lost_refusals(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Records what was counted in seconds and hours that have passed at `now`; once a second, and with `i64::MAX` at
@@ -330,6 +354,16 @@ impl Trail {
     }
 }
 
+/// On whose account a refusal is written. The reserve is for what was done: a refusal is answered with or without a record,
+/// and a copy of a node's certificate that was revoked long ago can make one after the other.
+fn of_refusal(caller: &Caller, share: Share) -> Share {
+    match caller {
+        Caller::KmsPlugin(_) => Share::Tenant,
+        Caller::KmsSocket { .. } => Share::System,
+        _ => share,
+    }
+}
+
 fn lock(folder: &Mutex<Folder>) -> MutexGuard<'_, Folder> {
     // Each step leaves whole counters behind.
     folder.lock().unwrap_or_else(PoisonError::into_inner)
@@ -351,4 +385,27 @@ fn has_reserve(change: ActionKind) -> bool {
             | ActionKind::ConfirmNodeCertificate
             | ActionKind::RevokeNode
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use strongroom_core::{Job, NodeCredential, NodeIdentity, NodeRole};
+
+    use super::*;
+
+    #[test]
+    fn no_refusal_is_written_into_the_reserve() {
+        let node = Caller::KmsPlugin(NodeCredential {
+            identity: NodeIdentity {
+                role: NodeRole::KmsPlugin,
+                node: "cp-2".parse().unwrap(),
+            },
+            serial: "01".to_owned(),
+        });
+        assert_eq!(of_refusal(&node, Share::Reserve), Share::Tenant);
+        let socket = Caller::KmsSocket { uid: 2002 };
+        assert_eq!(of_refusal(&socket, Share::Reserve), Share::System);
+        let job = Caller::System(Job::Anchor);
+        assert_eq!(of_refusal(&job, Share::System), Share::System);
+    }
 }

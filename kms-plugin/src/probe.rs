@@ -97,6 +97,7 @@ impl Prober {
     }
 
     async fn probe(&mut self) -> Result<Snapshot, ProbeError> {
+        self.uncover().await?;
         let pinned = self
             .seen
             .as_ref()
@@ -112,6 +113,29 @@ impl Prober {
         };
         self.record(after).await?;
         Ok(snapshot)
+    }
+
+    /// Goes on with the state of a volume that was mounted over the folder since: it knows more than the folder below.
+    async fn uncover(&mut self) -> Result<(), ProbeError> {
+        let state = self.state.clone();
+        let found = tokio::task::spawn_blocking(move || {
+            let covered = state.is_covered();
+            covered.then(|| StateFile::open(state.path())).transpose()
+        });
+        let found = found
+            .await
+            .expect("opening the state does not panic, and the runtime outlives its tasks")
+            .map_err(ProbeError::State)?;
+        if let Some((state, seen)) = found {
+            tracing::warn!(path = %state.path().display(), "a volume was mounted over the state");
+            self.state = Arc::new(state);
+            match (seen, self.seen.take()) {
+                (Some(seen), _) => self.seen = Some(seen),
+                (None, Some(seen)) => self.record(seen).await?,
+                (None, None) => {}
+            }
+        }
+        Ok(())
     }
 
     async fn record(&mut self, after: HighWater) -> Result<(), ProbeError> {

@@ -5,7 +5,7 @@ use std::{convert::Infallible, path::PathBuf, process::ExitCode, sync::Arc, time
 use strongroom_api::kubernetes::kms::v2::key_management_service_server::KeyManagementServiceServer;
 use strongroom_core::Clock;
 use strongroom_runtime::{
-    Condition, Handle, Program, SystemClock,
+    Chain, Condition, Handle, Program, SystemClock,
     limits::Limits,
     socket::{self, BindError, Incoming, SocketOptions},
     tasks::TaskFailure,
@@ -16,10 +16,10 @@ use crate::{
     config::{Config, ConfigError},
     health::{self, Exposition},
     plugin::Plugin,
-    probe::{Board, Prober},
+    probe::{Board, Health, Prober},
     renewal::{Expiry, Renewal},
     service::Transport,
-    state::{StateError, StateFile},
+    state::{HighWater, StateError, StateFile},
     upstream::Upstream,
 };
 
@@ -33,6 +33,11 @@ const STREAMS_PER_CONNECTION: u32 = 256;
 /// while Encrypt and Decrypt wait for their slots.
 const MAX_REQUESTS: usize = 1024;
 const READINESS_INTERVAL: Duration = Duration::from_millis(250);
+/// How often a state whose volume is late is looked for again.
+const LATE_RETRY: Duration = Duration::from_millis(500);
+
+/// The file of the state, and what it says.
+type State = (StateFile, Option<HighWater>);
 
 /// Why the plugin did not start.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +70,7 @@ pub fn run(config: Config, path: PathBuf) -> ExitCode {
 ///
 /// # Errors
 ///
-/// When state or socket cannot be used; that the key service is away is no reason.
+/// When state or socket cannot be used; that the key service is away or the state's volume is late is no reason.
 pub fn start(handle: &Handle, config: &Config) -> Result<(), StartError> {
     start_at(handle, config, Arc::new(SystemClock))
 }
@@ -76,8 +81,12 @@ pub fn start(handle: &Handle, config: &Config) -> Result<(), StartError> {
 ///
 /// As [`start`].
 pub fn start_at(handle: &Handle, config: &Config, clock: Arc<dyn Clock>) -> Result<(), StartError> {
-    // Before the socket: a second process must not answer with a state that it does not hold.
-    let state = StateFile::open(&config.state).map_err(StartError::State)?;
+    // Before the socket: a second process must not answer with a state that it does not hold. A state that is late does not
+    // hold the socket up, or kube-apiserver, which tries ever more rarely to connect, would be late by minutes more.
+    let state = match StateFile::open(&config.state) {
+        Err(error) if !error.is_late() => return Err(StartError::State(error)),
+        opened => opened,
+    };
     let incoming = bind(config)?;
     let board = Arc::new(Board::new(config.status.max_age));
     let upstream = Upstream::new(config);
@@ -91,17 +100,55 @@ pub fn start_at(handle: &Handle, config: &Config, clock: Arc<dyn Clock>) -> Resu
     let condition = handle.readiness.condition("key-service");
     spawn_readiness(handle, board.clone(), condition);
 
-    let prober = Prober::new(config, upstream.clone(), board.clone(), state);
-    let shutdown = handle.shutdown();
-    handle.spawn("probe", async move {
-        prober.run(shutdown).await;
-        Ok::<(), Infallible>(())
-    });
+    spawn_probe(handle, config, &upstream, &board, state);
 
     let plugin = Plugin::new(config, board, upstream);
     let transport = Transport::new(plugin, &handle.metrics.component("kms_plugin"));
     spawn_server(handle, config, transport, incoming);
     Ok(())
+}
+
+/// Probes as soon as the state is there. Until then `Status` is an error that names it.
+fn spawn_probe(
+    handle: &Handle,
+    config: &Config,
+    upstream: &Upstream,
+    board: &Arc<Board>,
+    state: Result<State, StateError>,
+) {
+    let (config, upstream, board) = (config.clone(), upstream.clone(), board.clone());
+    let condition = handle.readiness.condition("state");
+    let shutdown = handle.shutdown();
+    handle.spawn("probe", async move {
+        tokio::pin!(shutdown);
+        let state = tokio::select! {
+            state = wait_for_state(&config, state, &board, &condition) => state?,
+            () = &mut shutdown => return Ok(()),
+        };
+        condition.met();
+        let prober = Prober::new(&config, upstream, board, state);
+        prober.run(shutdown).await;
+        Ok::<(), StateError>(())
+    });
+}
+
+async fn wait_for_state(
+    config: &Config,
+    mut state: Result<State, StateError>,
+    board: &Board,
+    condition: &Condition,
+) -> Result<State, StateError> {
+    loop {
+        let error = match state {
+            Err(error) if error.is_late() => error,
+            state => return state,
+        };
+        let cause = format!("{}: mount the volume of the state", Chain(&error));
+        condition.missing(cause.clone());
+        board.fail(Health::Unusable { cause });
+        tokio::time::sleep(LATE_RETRY).await;
+        state = StateFile::open(&config.state);
+    }
 }
 
 /// The certificate is of no use without endpoints, and missing from nothing.

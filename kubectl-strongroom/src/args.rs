@@ -35,12 +35,14 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Enrol(EnrolCommand),
     #[command(subcommand)]
+    Clock(ClockCommand),
+    #[command(subcommand)]
     Audit(AuditCommand),
     Bootstrap(BootstrapArgs),
     Version(VersionArgs),
 }
 
-/// Show how the installation is: identity, token, store, audit log, conditions, nodes.
+/// Show how the installation is: identity, token, store, audit log, clock, conditions, nodes.
 ///
 /// Exit code 0 when every condition holds, 1 when one does not.
 #[derive(Debug, Group)]
@@ -113,6 +115,28 @@ pub(crate) struct EnrolNodeArgs {
     /// Where to write; - is standard output [default: enrolment-NODE.yaml]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// What time it is for the key service.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClockCommand {
+    Confirm(ConfirmClockArgs),
+}
+
+/// Believe the clock of the key service's machine after it jumped.
+///
+/// When that clock goes another way than time does, `kubectl strongroom status` shows ClockTrusted NO, and nothing is
+/// scheduled for destruction or destroyed by time. Find out why, set the clock right if it is wrong, then run this. What the
+/// clock of this machine says is sent along, and the two must agree within a minute.
+///
+/// Exit code 0 also when there is nothing to confirm.
+#[derive(Debug, Group)]
+pub(crate) struct ConfirmClockArgs {
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
 }

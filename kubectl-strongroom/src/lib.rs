@@ -6,6 +6,7 @@
 mod args;
 mod audit;
 mod bootstrap;
+mod clock;
 mod config;
 mod connect;
 mod enrol;

@@ -5,8 +5,8 @@ use std::{ffi::OsString, io::Write};
 use clap::Parser;
 
 use crate::{
-    args::{Args, AuditCommand, Command, EnrolCommand, RotateCommand},
-    audit, bootstrap, enrol,
+    args::{Args, AuditCommand, ClockCommand, Command, EnrolCommand, RotateCommand},
+    audit, bootstrap, clock, enrol,
     environment::Environment,
     error::CommandError,
     exit::Exit,
@@ -68,6 +68,9 @@ fn dispatch(
             }
             Command::Enrol(EnrolCommand::Node(args)) => {
                 enrol::node(args, environment, out, err).await
+            }
+            Command::Clock(ClockCommand::Confirm(args)) => {
+                clock::confirm(args, environment, out).await
             }
             Command::Audit(AuditCommand::Verify(args)) => audit::run(args, out, err),
             Command::Bootstrap(args) => Ok(bootstrap::run(args, environment, out, err).await?),

@@ -1,7 +1,7 @@
 //! The log as its users hold it. Blocking work happens in `open` and in the writer's thread only.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -14,6 +14,7 @@ use crate::{
     changes::{ChangeError, Changes},
     checkpoint::Checkpoint,
     checkpointer::Begun,
+    home::{self, BeginError},
     lock::{self, Lock},
     merkle::Frontier,
     origin::Origin,
@@ -151,21 +152,40 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens or creates the log in `dir`, reading all of it. Blocks.
+    /// Begins a log in `dir`, which is made if it is not there: from then on `open` takes the folder for its own. Again for
+    /// the same log it changes nothing. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Refuses a folder with another log in it.
+    pub fn begin(dir: &Path, origin: &Origin) -> Result<(), BeginError> {
+        home::begin(dir, origin)
+    }
+
+    /// Looks whether the log of `origin` was begun in `dir`; changes nothing. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// `NotBegun` as long as nothing of a log is there.
+    pub fn find(dir: &Path, origin: &Origin) -> Result<(), OpenError> {
+        home::check(dir, origin)
+    }
+
+    /// Opens the log in `dir`, reading all of it. Blocks.
     ///
     /// A line that a crash cut short is removed: it was never acknowledged.
     ///
     /// # Errors
     ///
-    /// Refuses a folder that is not what a writer of this log leaves behind, and one that does not
-    /// extend `anchor`, the checkpoint that was last anchored in the store. Then nothing is written.
+    /// Refuses a folder in which this log was not begun or that is not what a writer of it leaves behind, and one that does
+    /// not extend `anchor`, the checkpoint that was last anchored in the store. Then nothing is written.
     pub fn open(
         dir: &Path,
         options: Options,
         anchor: Option<&Checkpoint>,
     ) -> Result<Self, OpenError> {
         check(&options)?;
-        fs::create_dir_all(dir).map_err(at(dir))?;
+        home::check(dir, &options.origin)?;
         let lock = Lock::take(dir).map_err(at(&dir.join(lock::NAME)))?;
         let lock = lock.ok_or_else(|| OpenError::InUse(dir.to_owned()))?;
         let recovered = recover(dir, &options.origin, anchor)?;

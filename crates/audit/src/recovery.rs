@@ -35,6 +35,17 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+    /// No log was begun in the folder: it is another one, or its disk is not mounted.
+    #[error("no audit log was begun in {0:?}")]
+    NotBegun(PathBuf),
+    /// The folder says that it holds another log.
+    #[error("audit log belongs to {found}, not to {expected}")]
+    OtherLog {
+        /// This log.
+        expected: String,
+        /// The folder's.
+        found: String,
+    },
     /// Another process writes this log.
     #[error("audit log {0:?} is in use by another process")]
     InUse(PathBuf),

@@ -25,7 +25,7 @@ const OTHER: RingRef = RingRef {
     kind: RingKind::Application,
 };
 
-fn callers() -> [(&'static str, Caller); 18] {
+fn callers() -> [(&'static str, Caller); 19] {
     let identity = NodeIdentity {
         role: NodeRole::KmsPlugin,
         node: "cp-2".parse().expect("a node's name"),
@@ -59,6 +59,7 @@ fn callers() -> [(&'static str, Caller); 18] {
         (Job::Initialize.as_str(), Caller::System(Job::Initialize)),
         (Job::Anchor.as_str(), Caller::System(Job::Anchor)),
         (Job::Revoke.as_str(), Caller::System(Job::Revoke)),
+        (Job::Time.as_str(), Caller::System(Job::Time)),
     ]
 }
 

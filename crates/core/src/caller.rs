@@ -58,11 +58,13 @@ pub enum Job {
     Anchor,
     /// Ends identities of which there is a copy.
     Revoke,
+    /// Writes down what time it is.
+    Time,
 }
 
 impl Job {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Initialize, Self::Anchor, Self::Revoke];
+    pub const ALL: [Self; 4] = [Self::Initialize, Self::Anchor, Self::Revoke, Self::Time];
 
     /// Its name in policies and records.
     #[must_use]
@@ -71,6 +73,7 @@ impl Job {
             Self::Initialize => "initialize",
             Self::Anchor => "anchor",
             Self::Revoke => "revoke",
+            Self::Time => "time",
         }
     }
 }

@@ -32,6 +32,12 @@ impl UnixMillis {
         let milliseconds = self.0.saturating_sub(earlier.0);
         Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0))
     }
+
+    /// How far this moment and the other lie apart, whichever is the later.
+    #[must_use]
+    pub fn apart(self, other: Self) -> Duration {
+        Duration::from_millis(self.0.abs_diff(other.0))
+    }
 }
 
 impl fmt::Display for UnixMillis {
@@ -64,6 +70,13 @@ mod tests {
             UnixMillis::new(9).since(UnixMillis::new(5)),
             Duration::from_millis(4)
         );
+    }
+
+    #[test]
+    fn two_moments_are_equally_far_apart_seen_from_either() {
+        let (earlier, later) = (UnixMillis::new(-5), UnixMillis::new(9));
+        assert_eq!(earlier.apart(later), Duration::from_millis(14));
+        assert_eq!(later.apart(earlier), Duration::from_millis(14));
     }
 
     #[test]

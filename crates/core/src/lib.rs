@@ -14,6 +14,7 @@ mod node;
 mod policy;
 mod secret;
 mod secret_head;
+mod service_time;
 
 pub use access::{AccessError, BINDINGS_PER_OBJECT_MAX, SecretAccess, SecretBinding, SecretRole};
 pub use caller::{Caller, CertificateIdentity, Job, NodeCredential};
@@ -47,3 +48,4 @@ pub use secret_head::{
     SecretHead, SecretSource, SecretStage, SecretStepError, SecretValue, SecretVersion,
     VALUE_BYTES_MAX, ValueError,
 };
+pub use service_time::{BootId, CLOCK_TOLERANCE, Jump, Reading, ServiceTime, TimeMark};

@@ -107,6 +107,12 @@ actions! {
     ReadSecret,
     /// Brings requests for the pods of one's own node. It opens nothing: each secret is asked for as the pod.
     ServePods,
+    /// Writes down what time it is, so that a restart goes on from it.
+    RecordTime,
+    /// Writes down that the machine's clock jumped.
+    RecordClockJump,
+    /// Believes the machine's clock after it jumped.
+    ConfirmClock,
 }
 
 impl fmt::Display for ActionKind {

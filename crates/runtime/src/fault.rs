@@ -4,8 +4,10 @@
 //! such switch. `FAILPOINTS="plugin.state.before-rename=kill"` is read at start; actions are those of the crate
 //! `fail` (`sleep(ms)`, `3*off->kill`, …) and `kill`, which is SIGKILL to oneself, and `error`.
 //!
-//! A test also turns the clocks of such a build: `STRONGROOM_SKIPPED` names a file with the seconds that shall have passed
-//! beside the true ones, which may change at any time.
+//! A test also turns the clocks of such a build: `STRONGROOM_CLOCKS` names a file with two numbers of seconds, which may change
+//! at any time: those that shall have passed beside the true ones, and those by which the wall clock is turned.
+
+use std::time::Duration;
 
 /// Marks a place: `point!("name")`, or `point!("name", Err(error))`, which returns the value when told `error`.
 #[cfg(feature = "fault-points")]
@@ -75,23 +77,36 @@ pub(crate) fn install() {
 #[cfg(not(feature = "fault-points"))]
 pub(crate) fn install() {}
 
-/// The time that a test lets pass beside the true one, on the wall clock and on the boot clock.
+/// What a test does to the clocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Clocks {
+    /// The time that passed beside the true one, on both.
+    pub(crate) skipped: Duration,
+    /// What the wall clock was turned by.
+    pub(crate) wall_seconds: i64,
+}
+
+/// How the clocks are turned now.
 #[cfg(feature = "fault-points")]
-pub(crate) fn skipped() -> std::time::Duration {
-    use std::{path::PathBuf, sync::LazyLock, time::Duration};
+pub(crate) fn clocks() -> Clocks {
+    use std::{path::PathBuf, sync::LazyLock};
     static FILE: LazyLock<Option<PathBuf>> =
-        LazyLock::new(|| std::env::var_os("STRONGROOM_SKIPPED").map(PathBuf::from));
+        LazyLock::new(|| std::env::var_os("STRONGROOM_CLOCKS").map(PathBuf::from));
     let Some(file) = FILE.as_ref() else {
-        return Duration::ZERO;
+        return Clocks::default();
     };
-    let text = std::fs::read_to_string(file).expect("the file of STRONGROOM_SKIPPED can be read");
-    Duration::from_secs(text.trim().parse().expect("it holds seconds"))
+    let text = std::fs::read_to_string(file).expect("the file of STRONGROOM_CLOCKS can be read");
+    let (skipped, turned) = text.trim().split_once(' ').expect("it holds two numbers");
+    Clocks {
+        skipped: Duration::from_secs(skipped.parse().expect("the first is of seconds")),
+        wall_seconds: turned.parse().expect("the second is of seconds"),
+    }
 }
 
 /// A release has the machine's clocks alone.
 #[cfg(not(feature = "fault-points"))]
-pub(crate) const fn skipped() -> std::time::Duration {
-    std::time::Duration::ZERO
+pub(crate) fn clocks() -> Clocks {
+    Clocks::default()
 }
 
 /// `kill` and `error` are ours; to the crate they are values to return.

@@ -6,7 +6,9 @@
 
 mod chain;
 mod clock;
+pub mod descriptors;
 pub mod fault;
+mod greeting;
 mod harden;
 pub mod limits;
 mod logs;
@@ -20,7 +22,8 @@ pub mod tasks;
 pub mod tls;
 
 pub use chain::Chain;
-pub use clock::SystemClock;
+pub use clock::{BootIdError, SystemClock, boot_id};
+pub use greeting::Greeting;
 pub use harden::HardenError;
 pub use process::{Handle, Program, RunError, prepare, run};
 pub use readiness::{Condition, Readiness};

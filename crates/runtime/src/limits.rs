@@ -31,6 +31,9 @@ pub struct Limits {
     pub message_bytes: usize,
 }
 
+/// What a peer may send ahead on one request, and on all of a connection: so much of a request that waits for its turn is held.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 128 * 1024;
 const HEADER_LIST_BYTES: u32 = 16 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,6 +45,8 @@ impl Limits {
     pub fn server(&self) -> Server {
         Server::builder()
             .max_concurrent_streams(self.streams_per_connection)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_max_header_list_size(HEADER_LIST_BYTES)
             .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))

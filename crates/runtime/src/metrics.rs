@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+    IntGaugeVec, Opts, PullingGauge, Registry, TextEncoder, core::Collector,
 };
 
 /// From a hundred microseconds to ten seconds: a token answers in a few milliseconds, a deadline ends at two seconds.
@@ -56,6 +56,11 @@ impl Metrics {
     /// Registers a gauge.
     pub fn gauge(&self, name: &str, help: &str) -> IntGauge {
         self.register(IntGauge::with_opts(self.options(name, help)))
+    }
+
+    /// Registers a gauge that is asked for its value whenever it is read.
+    pub fn pulled(&self, name: &str, help: &str, value: impl Fn() -> f64 + Send + Sync + 'static) {
+        self.register(PullingGauge::new(self.name(name), help, Box::new(value)));
     }
 
     /// Registers a gauge with labels.

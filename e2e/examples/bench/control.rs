@@ -125,7 +125,9 @@ pub(crate) async fn serve(folder: &Path) -> Result<()> {
         capacity_bytes: 4 << 30,
         reserve_bytes: 1 << 20,
     };
-    let log = Log::open(&folder.join("log"), options, None).context("the control's log")?;
+    let log = folder.join("log");
+    Log::begin(&log, &options.origin)?;
+    let log = Log::open(&log, options, None).context("the control's log")?;
     let read = |name: &str| fs::read(folder.join(name));
     let tls = ServerTlsConfig::new()
         .identity(Identity::from_pem(read("server.pem")?, read("server.key")?))

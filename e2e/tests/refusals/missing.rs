@@ -1,19 +1,14 @@
 //! A volume that is mounted late, a token that is gone, a PIN that was lost, each alone and in pairs: every program names
 //! what is missing and makes nothing in its place; put back, everything goes on with the same keys.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use strongroom_e2e::{
-    plugin::Plugin,
-    world::{installation, wait},
-};
+use strongroom_e2e::{plugin::Plugin, world::installation};
 use strongroom_hack::installation::Program;
 
 use crate::place::{FOLDERS, Place, copy, difference};
 
-/// A program says within this time what it misses, on a machine that also compiles.
-const NAMED_WITHIN: Duration = Duration::from_secs(60);
 const TOKEN_MISSING: &str = "no token has the label strongroom";
 
 /// What is missing of the key service's volume.
@@ -133,20 +128,29 @@ impl Missing {
         self.agent_init_makes_nothing(place)?;
         place.installation.start(Program::HsmAgent, &[])?;
         match self.of_the_agent(place) {
-            Some(sentence) => says(place, Program::HsmAgent, &format!("token: {sentence}"))?,
+            Some(sentence) => place.says(Program::HsmAgent, &format!("token: {sentence}"))?,
             None => place.installation.wait_ready(Program::HsmAgent)?,
         }
         self.key_service_init_makes_nothing(place, instance)?;
-        match self.of_the_key_service(place) {
-            Some(sentence) => place.refuses("serve", &sentence).map(drop)?,
-            None => {
-                place.installation.start(Program::KeyService, &[])?;
+        match self.store {
+            Store::NoDatabase => {
+                let database = place.path("service/store.db");
+                let sentence = format!("there is no store at {database:?}");
+                place.refuses("serve", &sentence).map(drop)?;
+            }
+            Store::NoVolume => {
+                let folder = place.path("service");
+                let sentence = format!("{} holds nothing of an instance", folder.display());
+                place.waits("store", &sentence)?;
+            }
+            Store::Here => {
                 let sentence = self.of_the_agent(place).context("something is missing")?;
-                says(place, Program::KeyService, &sentence)?;
+                place.installation.start(Program::KeyService, &[])?;
+                place.says(Program::KeyService, &sentence)?;
             }
         }
         place.installation.start(Program::KmsPlugin, &[])?;
-        says(place, Program::KmsPlugin, "the key service does not answer")?;
+        place.says(Program::KmsPlugin, "the key service does not answer")?;
         ensure!(plugin.status().is_err() && plugin.encrypt(b"seed").is_err());
         place.installation.stop_all()
     }
@@ -157,23 +161,6 @@ impl Missing {
             (true, _) => Some(TOKEN_MISSING.to_owned()),
             (false, true) => Some(format!("the PIN file {} cannot be read", pin.display())),
             (false, false) => None,
-        }
-    }
-
-    fn of_the_key_service(self, place: &Place) -> Option<String> {
-        match self.store {
-            Store::Here => None,
-            Store::NoDatabase => {
-                let database = place.path("service/store.db");
-                Some(format!("there is no store at {database:?}"))
-            }
-            Store::NoVolume => {
-                let folder = place.path("service");
-                Some(format!(
-                    "{} has no pins: it was never initialised",
-                    folder.display()
-                ))
-            }
         }
     }
 
@@ -211,14 +198,4 @@ impl Missing {
 fn entries(place: &Place, folder: &str) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(place.path(folder))?;
     entries.map(|entry| Ok(entry?.path())).collect()
-}
-
-/// Waits until `/readyz` of a program that lives on says a sentence.
-fn says(place: &Place, program: Program, sentence: &str) -> Result<()> {
-    let what = format!("{} says {sentence}", program.name());
-    wait(NAMED_WITHIN, &what, || {
-        let answer = place.installation.probe(program, "/readyz")?;
-        ensure!(answer.body.contains(sentence), "{}", answer.body);
-        Ok(answer.status == 503)
-    })
 }

@@ -13,12 +13,14 @@ use std::{
 use anyhow::{Result, bail, ensure};
 use strongroom_e2e::{
     native::Native,
-    world::{installation, run},
+    world::{installation, run, wait},
 };
 use strongroom_hack::installation::{Installation, KEY_SERVICE_UID, Program};
 
 /// Whatever is refused is refused long before this; a service that serves is ended then, and the case has failed.
 const LIMIT: Duration = Duration::from_secs(60);
+/// Some looks of a program that waits.
+const LOOKS: Duration = Duration::from_secs(2);
 /// What nothing may be written to.
 pub(crate) const FOLDERS: [&str; 4] = ["service", "audit", "agent", "plugin"];
 
@@ -128,6 +130,41 @@ impl Place {
             "{sentence}: but {changed:?} were written"
         );
         Ok(said)
+    }
+
+    /// Starts `serve`, which must live on, say this of a condition in `/readyz`, and leave every byte as it was.
+    pub(crate) fn waits(&mut self, condition: &str, sentence: &str) -> Result<()> {
+        let before = self.bytes()?;
+        self.installation.start(Program::KeyService, &[])?;
+        self.says(Program::KeyService, &format!("{condition}: {sentence}"))?;
+        // It looks twice a second.
+        thread::sleep(LOOKS);
+        self.says(Program::KeyService, &format!("{condition}: {sentence}"))?;
+        self.installation.stop(Program::KeyService)?;
+        let changed = difference(&before, &self.bytes()?);
+        ensure!(
+            changed.is_empty(),
+            "{sentence}: but {changed:?} were written"
+        );
+        Ok(())
+    }
+
+    /// Waits until `/readyz` of a program that lives on says a sentence; `/healthz` says yes all the while.
+    pub(crate) fn says(&self, program: Program, sentence: &str) -> Result<()> {
+        let what = format!("{} says {sentence}", program.name());
+        wait(LIMIT, &what, || {
+            let answer = self.installation.probe(program, "/readyz")?;
+            ensure!(answer.body.contains(sentence), "{}", answer.body);
+            Ok(answer.status == 503)
+        })?;
+        let live = self.installation.probe(program, "/healthz")?;
+        ensure!(live.status == 200, "{}: {}", program.name(), live.body);
+        ensure!(
+            self.installation.process(program)?.is_alive(),
+            "{} ended",
+            program.name()
+        );
+        Ok(())
     }
 
     /// Runs a command of the key service to its end.

@@ -14,9 +14,9 @@ fn a_start_without_what_init_made_is_refused_by_name() -> Result<()> {
     place.serve_during(async |_| Ok(()))?;
     place.save("good")?;
     second_init_changes_nothing(&place)?;
-    missing_pins_and_unfinished_init_are_named(&place)?;
+    missing_pins_and_unfinished_init_are_named(&mut place)?;
     unfit_files_are_named(&place)?;
-    shortened_audit_log_is_refused_with_sizes(&place)?;
+    shortened_audit_log_is_refused_with_sizes(&mut place)?;
     other_instances_are_named(&place)?;
     place.restore("good")?;
     place.serve_during(async |_| Ok(()))?;
@@ -40,12 +40,12 @@ fn second_init_changes_nothing(place: &Place) -> Result<()> {
     Ok(())
 }
 
-fn missing_pins_and_unfinished_init_are_named(place: &Place) -> Result<()> {
+fn missing_pins_and_unfinished_init_are_named(place: &mut Place) -> Result<()> {
     let instance = place.instance()?;
     let (folder, database) = (place.path("service"), place.path("service/store.db"));
-    let never = format!("{} has no pins: it was never initialised", folder.display());
     fs::remove_file(place.path("service/pin.json"))?;
-    place.refuses("serve", &never)?;
+    let torn = format!("{} has a store and no pins", folder.display());
+    place.refuses("serve", &torn)?;
     let sentence = format!(
         "{} exists, but there are no pins beside it",
         database.display()
@@ -55,8 +55,8 @@ fn missing_pins_and_unfinished_init_are_named(place: &Place) -> Result<()> {
     place.restore("good")?;
     let intent = format!("{{\"instanceId\": \"{instance}\"}}");
     place.put("service/init-intent.json", intent.as_bytes())?;
-    place.refuses("serve", "init was begun here and not finished")?;
-    Ok(())
+    let unfinished = format!("init was begun in {} and is not finished", folder.display());
+    place.waits("store", &unfinished)
 }
 
 fn remove_store(place: &Place) -> Result<()> {
@@ -107,7 +107,7 @@ fn unfit_files_are_named(place: &Place) -> Result<()> {
 }
 
 /// The checkpoint that the store holds covers more records than are left.
-fn shortened_audit_log_is_refused_with_sizes(place: &Place) -> Result<()> {
+fn shortened_audit_log_is_refused_with_sizes(place: &mut Place) -> Result<()> {
     place.restore("good")?;
     let segment = only_segment(place)?;
     let text = fs::read_to_string(&segment)?;
@@ -124,16 +124,28 @@ fn shortened_audit_log_is_refused_with_sizes(place: &Place) -> Result<()> {
     let size: usize = digits.context("a size")?.parse()?;
     ensure!((2..=text.lines().count()).contains(&size), "{size}");
 
-    for entry in fs::read_dir(place.path("audit"))? {
-        let path = entry?.path();
-        // An empty file that a writer holds locked, and would make again.
-        if path.is_file() && !path.ends_with("lock") {
-            fs::remove_file(path)?;
-        }
-    }
+    remove_but(place, &["lock", "origin"])?;
     let sentence =
         format!("audit log of 0 records does not extend the anchored checkpoint of {size}");
     place.refuses("serve", &sentence)?;
+
+    // The folder below a disk that is not mounted.
+    remove_but(place, &[])?;
+    let folder = place.path("audit");
+    let sentence = format!(
+        "{} holds no audit log: mount its disk; the one of this instance has {size} records or more",
+        folder.display()
+    );
+    place.waits("audit", &sentence)
+}
+
+fn remove_but(place: &Place, kept: &[&str]) -> Result<()> {
+    for entry in fs::read_dir(place.path("audit"))? {
+        let path = entry?.path();
+        if !kept.iter().any(|name| path.ends_with(name)) {
+            fs::remove_file(path)?;
+        }
+    }
     Ok(())
 }
 
@@ -179,7 +191,7 @@ fn other_instances_are_named(place: &Place) -> Result<()> {
     copy(&other.path("audit"), &place.path("audit"))?;
     let said = place.refuses(
         "serve",
-        "the audit log cannot be opened: checkpoint is about ",
+        "the audit log cannot be opened: audit log belongs to ",
     )?;
     ensure!(
         said.contains(&foreign) && said.contains(&instance),

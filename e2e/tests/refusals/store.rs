@@ -114,10 +114,12 @@ impl Changed {
         );
         // A secret that is void by now, or a certificate that was superseded, would count again.
         let invited = self.raw("early", NODE_PATH)?;
-        let cases: [(&str, Option<Vec<u8>>); 6] = [
+        let cases: [(&str, Option<Vec<u8>>); 7] = [
             (NODE_PATH, Some(invited)),
             (NODE_PATH, None),
             (&self.key_path, None),
+            // A clock that was turned would be believed.
+            ("meta/clock", None),
             (&outbox, Some(of_init)),
             (&self.key_path, Some(earlier)),
             ("meta/root", Some(self.raw("early", "meta/root")?)),

@@ -96,7 +96,9 @@ fn new_token_of_the_same_name_is_refused(place: &mut Place) -> Result<()> {
     fs::remove_file(agent.join("pin"))?;
     place.installation.init(Program::HsmAgent)?;
     place.installation.start(Program::HsmAgent, &[])?;
-    place.installation.wait_answering(Program::HsmAgent)?;
+    // From here on the agent writes nothing: it has logged in.
+    let made = ["the token strongroom is not initialised"];
+    says(place, Program::HsmAgent, "token: ", &made)?;
     let instance = place.instance()?;
     let sentence = format!("the token has no objects of instance {instance}: connect the token");
     place.refuses("serve", &sentence)?;

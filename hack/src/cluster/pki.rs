@@ -102,6 +102,11 @@ fn write_authority(layout: &Layout, file: &str, leaves: &[Leaf]) -> Result<()> {
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
     write_private(&layout.pki(&format!("{file}.crt")), &issuer.pem())?;
+    // An installer on a control-plane node may sign with it, as kubeadm lets it.
+    write_private(
+        &layout.pki(&format!("{file}.key")),
+        &issuer.key().serialize_pem(),
+    )?;
     for leaf in leaves {
         let key = KeyPair::generate()?;
         let certificate = leaf.params()?.signed_by(&key, &issuer)?;

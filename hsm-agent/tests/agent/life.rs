@@ -153,6 +153,7 @@ fn a_module_that_is_not_there_refuses_the_start() {
 #[test]
 fn a_file_that_is_no_module_is_named() {
     let place = Place::default().module("/etc/passwd");
+    fs::create_dir(place.data("tokens")).unwrap();
     let token = place.start().wait_for(TokenState::ModuleFailed);
     let sentence = "the PKCS#11 module /etc/passwd cannot be loaded: ";
     assert!(token.message.starts_with(sentence), "{}", token.message);

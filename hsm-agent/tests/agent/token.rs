@@ -67,6 +67,7 @@ fn nothing_is_signed_before_the_token_is_initialised() {
 #[test]
 fn a_missing_token_is_named_and_found_when_it_comes() {
     let place = Place::default();
+    fs::create_dir(place.data("tokens")).unwrap();
     let agent = place.start();
     let token = agent.wait_for(TokenState::TokenMissing);
     assert_eq!(token.message, "no token has the label strongroom");
@@ -75,6 +76,26 @@ fn a_missing_token_is_named_and_found_when_it_comes() {
             .probe("/readyz")
             .contains("token: no token has the label strongroom")
     );
+    assert!(place.init().status.success());
+    agent.wait_for(TokenState::Uninitialized);
+}
+
+#[test]
+fn a_folder_below_a_mount_is_named_and_nothing_is_written_into_it() {
+    let place = Place::default();
+    let agent = place.start();
+    let token = agent.wait_for(TokenState::TokenMissing);
+    let sentence = format!(
+        "the folder of tokens {} is not there: mount its volume",
+        place.data("tokens").display()
+    );
+    assert!(token.message.starts_with(&sentence), "{}", token.message);
+    let said = agent.probe("/readyz");
+    assert!(said.contains(&format!("token: {sentence}")), "{said}");
+    let error = ask(&place, async |agent: AgentClient| agent.random(8).await);
+    assert_eq!(error.unwrap_err().reason(), Reason::TokenMissing);
+    assert_eq!(fs::read_dir(place.data("")).unwrap().count(), 0);
+
     assert!(place.init().status.success());
     agent.wait_for(TokenState::Uninitialized);
 }

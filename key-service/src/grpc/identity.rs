@@ -14,6 +14,7 @@ use strongroom_runtime::socket::Peer;
 use tonic::{Request, Status};
 
 use crate::{
+    listeners::Share,
     service::{CallContext, CallError, CredentialError},
     trail::Origin,
 };
@@ -99,6 +100,8 @@ pub(crate) struct TlsIdentity {
     pub identity: CertificateIdentity,
     /// For how long.
     pub until: Until,
+    /// With how much of the port.
+    pub share: Share,
 }
 
 /// Who is at the other end of the port for plugins.
@@ -108,16 +111,24 @@ pub(crate) struct PluginPeer {
     pub credential: Option<NodeCredential>,
     /// For how long.
     pub until: Until,
+    /// With how much of the port.
+    pub share: Share,
 }
 
 /// Until when a connection of the port for workloads may be used. Who calls is said by the token of each call.
 #[derive(Clone, Debug)]
-pub(crate) struct WorkloadPeer(pub Until);
+pub(crate) struct WorkloadPeer {
+    pub until: Until,
+    /// What its connection may take of the port.
+    pub share: Share,
+}
 
 /// The node that a call over the port for plugins comes from. What its certificate is worth is another question.
 pub(super) fn node_of<T>(request: &Request<T>) -> Result<NodeCredential, Status> {
     let none = || CallError::Credential(CredentialError::NoCertificate).into_status();
-    let PluginPeer { credential, until } = request
+    let PluginPeer {
+        credential, until, ..
+    } = request
         .extensions()
         .get::<PluginPeer>()
         .cloned()
@@ -129,7 +140,9 @@ pub(super) fn node_of<T>(request: &Request<T>) -> Result<NodeCredential, Status>
 
 /// The context of a call over TLS.
 pub(super) fn by_certificate<T>(request: &Request<T>) -> Result<CallContext, Status> {
-    let TlsIdentity { identity, until } = request
+    let TlsIdentity {
+        identity, until, ..
+    } = request
         .extensions()
         .get::<TlsIdentity>()
         .cloned()

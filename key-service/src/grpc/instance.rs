@@ -8,8 +8,11 @@ use strongroom_hsm::TokenDescription;
 use strongroom_runtime::Readiness;
 use tonic::{Request, Response, Status};
 
-use super::{identity::by_certificate, nodes, parse::timestamp};
-use crate::service::{CallError, InstanceView, Service};
+use super::{clock, identity::by_certificate, nodes, parse::timestamp};
+use crate::{
+    service::{CallError, InstanceView, Service},
+    timekeeper::{TimeView, distance, rfc3339},
+};
 
 /// Serves the description of the installation over TLS.
 pub(crate) struct InstanceServer {
@@ -31,24 +34,20 @@ impl wire::instance_server::Instance for InstanceServer {
             .describe_instance(&context)
             .await
             .map_err(CallError::into_status)?;
-        let now = self.service.clock.now();
-        Ok(Response::new(answer(view, &self.readiness, now)))
+        Ok(Response::new(answer(view, &self.readiness)))
     }
 }
 
-fn answer(
-    view: InstanceView,
-    readiness: &Readiness,
-    now: UnixMillis,
-) -> wire::DescribeInstanceResponse {
+fn answer(view: InstanceView, readiness: &Readiness) -> wire::DescribeInstanceResponse {
     let (checkpoint, anchored_at) = view.anchor.unzip();
     let nodes: Vec<_> = view
         .nodes
         .iter()
-        .map(|stored| nodes::view(stored, now))
+        .map(|stored| nodes::view(stored, view.time.wall))
         .collect();
     let mut conditions = conditions(view.token.as_ref(), anchored_at, readiness);
     conditions.push(trusted(&nodes));
+    conditions.push(in_step(view.time));
     wire::DescribeInstanceResponse {
         instance_id: view.id.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -66,7 +65,29 @@ fn answer(
         etcd_key_id: view.etcd_key.to_string(),
         conditions,
         nodes,
+        clock: Some(clock::view(view.time)),
     }
+}
+
+/// A clock that jumped is an alarm until somebody has looked; who only uses keys does not notice.
+fn in_step(time: TimeView) -> wire::Condition {
+    condition(
+        "ClockTrusted",
+        time.jump.is_none(),
+        "InStep",
+        "Jumped",
+        || {
+            time.jump.map_or_else(String::new, |jump| {
+            format!(
+                "the machine's clock was {} when it was {}; it says {} now. Nothing is destroyed by time: set the clock right \
+                 if it is wrong, then `kubectl strongroom clock confirm`",
+                distance(jump),
+                rfc3339(jump.noticed),
+                rfc3339(time.wall)
+            )
+        })
+        },
+    )
 }
 
 /// An identity that was revoked is an alarm until its node is enrolled anew.

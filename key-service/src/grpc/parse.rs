@@ -94,6 +94,15 @@ pub(super) fn duration(name: &str, given: prost_types::Duration) -> Result<Durat
         .map_err(|_| Status::invalid_argument(format!("{name}: a duration is not negative")))
 }
 
+pub(super) fn moment(name: &str, given: Option<Timestamp>) -> Result<UnixMillis, Status> {
+    let missing = || Status::invalid_argument(format!("{name}: is missing or out of range"));
+    let Timestamp { seconds, nanos } = given.ok_or_else(missing)?;
+    let milliseconds = seconds
+        .checked_mul(1000)
+        .and_then(|whole| whole.checked_add(i64::from(nanos / 1_000_000)));
+    milliseconds.map(UnixMillis::new).ok_or_else(missing)
+}
+
 pub(super) fn timestamp(time: UnixMillis) -> Timestamp {
     let milliseconds = time.as_i64();
     // The remainder of a division by 1000 fits.
@@ -120,6 +129,19 @@ mod tests {
         assert!(checksum("plaintext", Some(crc32c::crc32c(b"a")), b"a").is_ok());
         assert!(checksum("plaintext", None, b"a").is_ok());
         assert!(checksum("plaintext", Some(crc32c::crc32c(b"a")), b"b").is_err());
+    }
+
+    #[test]
+    fn a_moment_is_read_back_and_none_is_refused() {
+        let time = UnixMillis::new(1_800_000_000_123);
+        assert_eq!(moment("now", Some(timestamp(time))).expect("is one"), time);
+        let end = Timestamp {
+            seconds: i64::MAX,
+            nanos: 0,
+        };
+        for not_one in [None, Some(end)] {
+            assert!(moment("now", not_one).is_err());
+        }
     }
 
     #[test]

@@ -58,8 +58,8 @@ impl PodsServer {
             .and_then(|value| value.strip_prefix("Bearer "));
         let driver = self.service.driver(token, origin(request)).await;
         let driver = driver.map_err(CallError::into_status)?;
-        if let Some(WorkloadPeer(until)) = request.extensions().get() {
-            until.extend(driver.expires);
+        if let Some(peer) = request.extensions().get::<WorkloadPeer>() {
+            peer.until.extend(driver.expires);
         }
         Ok(driver)
     }

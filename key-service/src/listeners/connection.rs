@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use strongroom_runtime::Greeting;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -26,6 +27,7 @@ pub(super) struct Connection<P> {
     stream: Box<TlsStream<TcpStream>>,
     peer: P,
     until: Until,
+    greeting: Greeting,
     looks: Interval,
     /// Given back when the connection ends.
     _place: super::sources::Place,
@@ -44,6 +46,7 @@ impl<P> Connection<P> {
             stream: Box::new(stream),
             peer,
             until,
+            greeting: Greeting::awaited(),
             looks,
             _place: place,
         }
@@ -81,7 +84,14 @@ impl<P: Unpin> AsyncRead for Connection<P> {
         if let Poll::Ready(error) = self.poll_end(cx) {
             return Poll::Ready(Err(error));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if read.is_pending() {
+            ready!(self.greeting.poll_late(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        self.greeting.read(buffer.filled().len() - before);
+        read
     }
 }
 

@@ -1,27 +1,29 @@
 //! Native gRPC over TLS, for administrators and applications: everybody shows a certificate, and no node has one of those.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use rustls::{ServerConfig, server::ResolvesServerCert, sign::CertifiedKey};
 use rustls_pki_types::CertificateDer;
 use strongroom_api::strongroom::v1::{
-    crypto_server, instance_server, keys_server, nodes_server, secrets_server,
+    clock_server, crypto_server, instance_server, keys_server, nodes_server, secrets_server,
 };
 use strongroom_auth::{IdentityError, identity, not_after, server_tls};
-use strongroom_core::UnixMillis;
-use strongroom_runtime::{Condition, Handle, limits::Limits};
+use strongroom_core::{CertificateIdentity, Clock};
+use strongroom_runtime::{Condition, Handle, descriptors, limits::Limits};
 
 use super::{
     ListenError, Serving,
     observe::Observe,
-    sources::Place,
+    shares::{Bounds, ByCaller, Calls, Share, Shares, Sharing},
+    sources::{Quota, Refusal},
     tls::{self, Port},
     while_serving,
 };
 use crate::{
     config::Config,
     grpc::{
-        CryptoServer, InstanceServer, KeysServer, NodesServer, SecretsServer, TlsIdentity, Until,
+        ClockServer, CryptoServer, InstanceServer, KeysServer, NodesServer, SecretsServer,
+        TlsIdentity, Until,
     },
     pki::PkiError,
     service::Service,
@@ -36,6 +38,26 @@ const LIMITS: Limits = Limits {
     message_bytes: 128 * 1024,
 };
 
+/// Behind one address may be many: the pods of a node, or all clients of a load balancer.
+const QUOTA: Quota = Quota {
+    burst: 200,
+    interval: Duration::from_millis(10),
+    handshakes: 64,
+    connections: 1024,
+    total: CONNECTIONS_MAX,
+    sources: 4096,
+};
+
+/// Descriptors of this port, as far as half of those that the process may have go: the rest is for the plugin's listeners,
+/// the store and the audit log.
+const CONNECTIONS_MAX: u32 = 2048;
+
+/// One name may stand for all pods of an application.
+const BOUNDS: Bounds = Bounds {
+    connections: 512,
+    calls: Calls::Together(256),
+};
+
 /// Serves native gRPC over TLS 1.3.
 pub(crate) async fn spawn_tls(
     config: &Config,
@@ -44,7 +66,14 @@ pub(crate) async fn spawn_tls(
     serving: Serving,
 ) -> Result<(), ListenError> {
     let ready: Condition = handle.readiness.condition("tls");
-    let (listener, incoming) = tls::bind(config.listen, Native(service.clone())).await?;
+    let (listener, incoming) = {
+        let port = Native {
+            service: service.clone(),
+            total: CONNECTIONS_MAX.min(descriptors::raise() / 2),
+            shares: Shares::default(),
+        };
+        tls::bind(config.listen, port, &handle.metrics.component("tls")).await?
+    };
     let accept = listener.run(handle.shutdown());
     handle.spawn("tls-accept", async move {
         accept.await;
@@ -54,6 +83,7 @@ pub(crate) async fn spawn_tls(
     let crypto = crypto_server::CryptoServer::new(CryptoServer(service.clone()));
     let nodes = nodes_server::NodesServer::new(NodesServer(service.clone()));
     let secrets = secrets_server::SecretsServer::new(SecretsServer(service.clone()));
+    let clock = clock_server::ClockServer::new(ClockServer(service.clone()));
     let instance = InstanceServer {
         service,
         readiness: handle.readiness.clone(),
@@ -61,11 +91,13 @@ pub(crate) async fn spawn_tls(
     let serve = LIMITS
         .server()
         .layer(Observe::new(&handle.metrics, "tls"))
+        .layer(ByCaller::<TlsIdentity>::new())
         .layer(LIMITS.concurrency())
         .add_service(keys.max_decoding_message_size(LIMITS.message_bytes))
         .add_service(crypto.max_decoding_message_size(LIMITS.message_bytes))
         .add_service(secrets.max_decoding_message_size(LIMITS.message_bytes))
         .add_service(nodes.max_decoding_message_size(LIMITS.message_bytes))
+        .add_service(clock.max_decoding_message_size(LIMITS.message_bytes))
         .add_service(instance_server::InstanceServer::new(instance))
         .serve_with_incoming_shutdown(incoming, handle.shutdown());
     handle.spawn("tls", while_serving(serve, serving));
@@ -73,43 +105,67 @@ pub(crate) async fn spawn_tls(
     Ok(())
 }
 
-struct Native(Arc<Service>);
+struct Native {
+    service: Arc<Service>,
+    total: u32,
+    shares: Shares,
+}
+
+impl Sharing for TlsIdentity {
+    fn share(&self) -> &Share {
+        &self.share
+    }
+}
 
 impl Native {
-    fn read(&self, leaf: &CertificateDer<'_>) -> Result<TlsIdentity, IdentityError> {
-        Ok(TlsIdentity {
-            identity: identity(leaf)?,
-            until: Until::not_after(self.0.clock.clone(), not_after(leaf)?),
-        })
+    fn read(
+        &self,
+        leaf: &CertificateDer<'_>,
+    ) -> Result<(CertificateIdentity, Until), IdentityError> {
+        let until = Until::not_after(self.service.clock.clone(), not_after(leaf)?);
+        Ok((identity(leaf)?, until))
     }
 }
 
 impl Port for Native {
     type Peer = TlsIdentity;
 
-    fn now(&self) -> UnixMillis {
-        self.0.clock.now()
+    fn clock(&self) -> &dyn Clock {
+        &*self.service.clock
+    }
+
+    fn quota(&self) -> Quota {
+        Quota {
+            total: self.total,
+            ..QUOTA
+        }
     }
 
     fn leaf(&self) -> Result<Arc<CertifiedKey>, PkiError> {
-        self.0.issuer.server_leaf(self.0.clock.now())
+        self.service.issuer.server_leaf(self.service.clock.now())
     }
 
     fn tls(&self, leaf: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, ListenError> {
-        server_tls(leaf, self.0.issuer.client_anchor(), self.0.clock.clone())
+        let Service { issuer, clock, .. } = &*self.service;
+        server_tls(leaf, issuer.client_anchor(), clock.clone())
             .map_err(|error| ListenError::Tls(error.into()))
     }
 
-    fn admit(&self, _: IpAddr) -> Option<Place> {
-        Some(Place::unbounded())
-    }
-
-    fn identify(&self, certificate: Option<&CertificateDer<'_>>) -> Option<(TlsIdentity, Until)> {
-        let identity = self
-            .read(certificate?)
-            .inspect_err(|error| tracing::debug!(%error, "client certificate refused"))
-            .ok()?;
-        let until = identity.until.clone();
-        Some((identity, until))
+    fn identify(
+        &self,
+        certificate: Option<&CertificateDer<'_>>,
+    ) -> Result<(TlsIdentity, Until), Refusal> {
+        let leaf = certificate.ok_or(Refusal::Certificate)?;
+        let (identity, until) = self.read(leaf).map_err(|error| {
+            tracing::debug!(%error, "client certificate refused");
+            Refusal::Certificate
+        })?;
+        let share = self.shares.admit(&identity.name, BOUNDS);
+        let peer = TlsIdentity {
+            identity,
+            until: until.clone(),
+            share: share.ok_or(Refusal::Caller)?,
+        };
+        Ok((peer, until))
     }
 }

@@ -1,20 +1,20 @@
 //! The TLS port for plugins of other control-plane nodes, on a thread of its own like the plugin's socket: certificates
 //! of nodes, and for a short while strangers who are about to enrol.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use prometheus::IntCounterVec;
 use rustls::{ServerConfig, server::ResolvesServerCert, sign::CertifiedKey};
 use rustls_pki_types::CertificateDer;
 use strongroom_api::strongroom::kms::v1::{etcd_keys_server, node_certificates_server};
 use strongroom_auth::{IdentityError, enrolling_server_tls, node_credential, not_after};
-use strongroom_core::{Clock, InstanceId, UnixMillis};
-use strongroom_runtime::{Handle, tasks::TaskFailure};
+use strongroom_core::{Clock, InstanceId, NodeCredential};
+use strongroom_runtime::{Handle, limits::Limits, tasks::TaskFailure};
 
 use super::{
     KMS_LIMITS, ListenError, Serving,
     observe::Observe,
-    sources::{Place, Quota, Refusal, Sources},
+    shares::{Bounds, ByCaller, Calls, Share, Shares, Sharing},
+    sources::{Quota, Refusal},
     tls::{self, Port},
 };
 use crate::{
@@ -32,9 +32,29 @@ const CERTIFICATE_MESSAGE_BYTES: usize = 20 * 1024;
 const QUOTA: Quota = Quota {
     burst: 20,
     interval: Duration::from_millis(500),
+    handshakes: 4,
     connections: 4,
+    total: 1024,
     // Far more than there are control-plane nodes; an entry is 50 bytes.
     sources: 4096,
+};
+
+/// As on the socket, for each of several nodes.
+const LIMITS: Limits = Limits {
+    concurrent_requests: 512,
+    ..KMS_LIMITS
+};
+
+/// One plugin, which may have been restarted a moment ago.
+const NODE: Bounds = Bounds {
+    connections: 8,
+    calls: Calls::Together(KMS_LIMITS.concurrent_requests),
+};
+
+/// All who have no certificate yet. One of them asks once.
+const STRANGERS: Bounds = Bounds {
+    connections: 64,
+    calls: Calls::Each(2),
 };
 
 /// An enrolment is one call. Who has not made it after this time is sent away.
@@ -52,11 +72,12 @@ pub(crate) fn spawn_plugins(
     };
     let ready = handle.readiness.condition("plugins");
     let observe = Observe::new(&handle.metrics, "plugins");
-    let port = Plugins::new(service.clone(), handle);
+    let port = Plugins::new(service.clone());
+    let metrics = handle.metrics.component("plugins");
     let (address, shutdown) = (plugins.listen, handle.shutdown());
     let accept_until = handle.shutdown();
     let serve = async move {
-        let (listener, incoming) = tls::bind(address, port).await?;
+        let (listener, incoming) = tls::bind(address, port, &metrics).await?;
         let etcd_keys = EtcdKeysServer {
             service: service.clone(),
             door: Door::Tls,
@@ -67,10 +88,11 @@ pub(crate) fn spawn_plugins(
         let certificates = node_certificates_server::NodeCertificatesServer::new(certificates)
             .max_decoding_message_size(CERTIFICATE_MESSAGE_BYTES);
         ready.met();
-        let mut server = KMS_LIMITS
+        let mut server = LIMITS
             .server()
             .layer(observe)
-            .layer(KMS_LIMITS.concurrency());
+            .layer(ByCaller::<PluginPeer>::new())
+            .layer(LIMITS.concurrency());
         let served = server
             .add_service(etcd_keys)
             .add_service(certificates)
@@ -90,44 +112,58 @@ struct Plugins {
     service: Arc<Service>,
     instance: InstanceId,
     clock: Arc<dyn Clock>,
-    sources: Sources,
-    refused: IntCounterVec,
+    shares: Shares,
 }
 
-/// Why a connection was refused by what its handshake showed.
-const CERTIFICATE: &str = "certificate";
+impl Sharing for PluginPeer {
+    fn share(&self) -> &Share {
+        &self.share
+    }
+}
 
 impl Plugins {
-    fn new(service: Arc<Service>, handle: &Handle) -> Self {
-        let mut reasons = Refusal::ALL.map(Refusal::reason).to_vec();
-        reasons.push(CERTIFICATE);
+    fn new(service: Arc<Service>) -> Self {
         Self {
             instance: service.registry.instance().id,
             clock: service.clock.clone(),
             service,
-            sources: Sources::new(QUOTA),
-            refused: handle.metrics.component("plugins").counters(
-                "connections_refused_total",
-                "Connections that were refused before any call.",
-                "reason",
-                &reasons,
-            ),
+            shares: Shares::default(),
         }
     }
 
-    fn read(&self, leaf: &CertificateDer<'_>) -> Result<PluginPeer, IdentityError> {
-        Ok(PluginPeer {
-            credential: Some(node_credential(leaf, self.instance)?),
-            until: Until::not_after(self.clock.clone(), not_after(leaf)?),
-        })
+    /// The node and the end of a certificate; none for a stranger.
+    fn read(
+        &self,
+        leaf: Option<&CertificateDer<'_>>,
+    ) -> Result<(Option<NodeCredential>, Until), IdentityError> {
+        let Some(leaf) = leaf else {
+            return Ok((None, Until::elapsed(self.clock.clone(), STRANGER_LIFETIME)));
+        };
+        let credential = node_credential(leaf, self.instance)?;
+        let until = Until::not_after(self.clock.clone(), not_after(leaf)?);
+        Ok((Some(credential), until))
+    }
+
+    fn share(&self, credential: Option<&NodeCredential>) -> Option<Share> {
+        match credential {
+            // A node has a name.
+            None => self.shares.admit("", STRANGERS),
+            Some(credential) => self
+                .shares
+                .admit(&credential.identity.node.to_string(), NODE),
+        }
     }
 }
 
 impl Port for Plugins {
     type Peer = PluginPeer;
 
-    fn now(&self) -> UnixMillis {
-        self.clock.now()
+    fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    fn quota(&self) -> Quota {
+        QUOTA
     }
 
     fn leaf(&self) -> Result<Arc<CertifiedKey>, PkiError> {
@@ -140,31 +176,20 @@ impl Port for Plugins {
             .map_err(|error| ListenError::Tls(error.into()))
     }
 
-    fn admit(&self, source: IpAddr) -> Option<Place> {
-        let admitted = self.sources.admit(source, self.clock.elapsed());
-        if let Err(refusal) = &admitted {
-            self.refused.with_label_values(&[refusal.reason()]).inc();
-        }
-        admitted.ok()
-    }
-
-    fn identify(&self, certificate: Option<&CertificateDer<'_>>) -> Option<(PluginPeer, Until)> {
-        let Some(leaf) = certificate else {
-            let until = Until::elapsed(self.clock.clone(), STRANGER_LIFETIME);
-            let peer = PluginPeer {
-                credential: None,
-                until: until.clone(),
-            };
-            return Some((peer, until));
+    fn identify(
+        &self,
+        certificate: Option<&CertificateDer<'_>>,
+    ) -> Result<(PluginPeer, Until), Refusal> {
+        let (credential, until) = self.read(certificate).map_err(|error| {
+            tracing::debug!(%error, "certificate refused");
+            Refusal::Certificate
+        })?;
+        let share = self.share(credential.as_ref());
+        let peer = PluginPeer {
+            credential,
+            until: until.clone(),
+            share: share.ok_or(Refusal::Caller)?,
         };
-        let peer = self
-            .read(leaf)
-            .inspect_err(|error| {
-                self.refused.with_label_values(&[CERTIFICATE]).inc();
-                tracing::debug!(%error, "certificate refused");
-            })
-            .ok()?;
-        let until = peer.until.clone();
-        Some((peer, until))
+        Ok((peer, until))
     }
 }

@@ -1,5 +1,5 @@
-//! How much one source address may have of a TLS port before anybody knows who it is: handshakes by rate, connections by
-//! number. One address that floods takes nothing from the others.
+//! How much one source address may have of a TLS port before anybody knows who it is: handshakes by rate and by number,
+//! connections by number. One address that floods takes nothing from the others.
 
 use std::{
     collections::HashMap,
@@ -15,31 +15,59 @@ pub(super) struct Quota {
     pub(super) burst: u32,
     /// After them, one for each such time.
     pub(super) interval: Duration,
-    /// Connections of one source at a time.
+    /// Handshakes of one source that are not finished.
+    pub(super) handshakes: u32,
+    /// Connections of one source at a time, with those handshakes.
     pub(super) connections: u32,
+    /// Connections of all sources at a time: each is a descriptor.
+    pub(super) total: u32,
     /// Sources that are remembered; those that have nothing open and rested are forgotten first.
     pub(super) sources: usize,
 }
 
-/// Why a source is not served now.
+/// Why a connection is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// It begins handshakes too often.
+    /// Its source begins handshakes too often.
     Rate,
-    /// It has too many connections.
+    /// Its source has too many handshakes that are not finished.
+    Handshakes,
+    /// Its source has too many connections.
     Connections,
     /// Too many sources at a time.
     Sources,
+    /// Too many connections at a time.
+    Full,
+    /// Its handshake failed or took too long.
+    Handshake,
+    /// Its certificate is none for this port.
+    Certificate,
+    /// Its caller has too many connections.
+    Caller,
 }
 
 impl Refusal {
-    pub(super) const ALL: [Self; 3] = [Self::Rate, Self::Connections, Self::Sources];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Rate,
+        Self::Handshakes,
+        Self::Connections,
+        Self::Sources,
+        Self::Full,
+        Self::Handshake,
+        Self::Certificate,
+        Self::Caller,
+    ];
 
     pub(super) const fn reason(self) -> &'static str {
         match self {
             Self::Rate => "rate",
+            Self::Handshakes => "handshakes",
             Self::Connections => "connections",
             Self::Sources => "sources",
+            Self::Full => "full",
+            Self::Handshake => "handshake",
+            Self::Certificate => "certificate",
+            Self::Caller => "caller",
         }
     }
 }
@@ -48,36 +76,53 @@ impl Refusal {
 #[derive(Clone, Debug)]
 pub(super) struct Sources {
     quota: Quota,
-    known: Arc<Mutex<HashMap<IpAddr, Source>>>,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    sources: HashMap<IpAddr, Source>,
+    connections: u32,
 }
 
 #[derive(Debug)]
 struct Source {
     /// When the source would have its whole burst again: the one number of a leaky bucket.
     rested: Duration,
+    handshakes: u32,
     connections: u32,
 }
 
 /// A connection's place among those of its source; given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    of: Option<(Sources, IpAddr)>,
+    sources: Sources,
+    source: IpAddr,
+    greeted: bool,
 }
 
 impl Place {
-    /// A place on a port without quota.
-    pub(super) const fn unbounded() -> Self {
-        Self { of: None }
+    /// The handshake is finished.
+    pub(super) fn greet(&mut self) {
+        if !self.greeted {
+            self.greeted = true;
+            self.change(|source| source.handshakes -= 1);
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Source)) {
+        // A source with connections is not forgotten.
+        if let Some(source) = self.sources.known().sources.get_mut(&self.source) {
+            change(source);
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some((sources, source)) = self.of.take()
-            && let Some(known) = sources.known().get_mut(&source)
-        {
-            known.connections -= 1;
-        }
+        self.greet();
+        self.change(|source| source.connections -= 1);
+        self.sources.known().connections -= 1;
     }
 }
 
@@ -91,39 +136,50 @@ impl Sources {
 
     /// Takes a place for a new connection at a time of the boot clock.
     pub(super) fn admit(&self, address: IpAddr, now: Duration) -> Result<Place, Refusal> {
-        let Quota {
-            burst,
-            interval,
-            connections,
-            sources,
-        } = self.quota;
+        let quota = self.quota;
         let source = network(address);
         let mut known = self.known();
-        if !known.contains_key(&source) && known.len() >= sources {
-            known.retain(|_, source| source.connections > 0 || source.rested > now);
-            if known.len() >= sources {
+        let Known {
+            sources,
+            connections,
+        } = &mut *known;
+        if !sources.contains_key(&source) && sources.len() >= quota.sources {
+            sources.retain(|_, source| source.connections > 0 || source.rested > now);
+            if sources.len() >= quota.sources {
                 return Err(Refusal::Sources);
             }
         }
-        let entry = known.entry(source).or_insert(Source {
+        let entry = sources.entry(source).or_insert(Source {
             rested: now,
+            handshakes: 0,
             connections: 0,
         });
-        let after = entry.rested.max(now) + interval;
-        if after > now + interval * burst {
+        let after = entry.rested.max(now) + quota.interval;
+        if after > now + quota.interval * quota.burst {
             return Err(Refusal::Rate);
         }
         // A refused connection was a beginning, too.
         entry.rested = after;
-        if entry.connections >= connections {
+        if entry.handshakes >= quota.handshakes {
+            return Err(Refusal::Handshakes);
+        }
+        if entry.connections >= quota.connections {
             return Err(Refusal::Connections);
         }
+        if *connections >= quota.total {
+            return Err(Refusal::Full);
+        }
+        entry.handshakes += 1;
         entry.connections += 1;
-        let of = Some((self.clone(), source));
-        Ok(Place { of })
+        *connections += 1;
+        Ok(Place {
+            sources: self.clone(),
+            source,
+            greeted: false,
+        })
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<IpAddr, Source>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         // Each step leaves whole numbers behind.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,9 +201,11 @@ mod tests {
     use super::*;
 
     const QUOTA: Quota = Quota {
-        burst: 3,
+        burst: 4,
         interval: Duration::from_secs(1),
-        connections: 2,
+        handshakes: 2,
+        connections: 3,
+        total: 4,
         sources: 2,
     };
     const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
@@ -157,10 +215,16 @@ mod tests {
         Duration::from_secs(1000 + seconds)
     }
 
+    fn greeted(place: Result<Place, Refusal>) -> Place {
+        let mut place = place.unwrap();
+        place.greet();
+        place
+    }
+
     #[test]
     fn a_burst_is_followed_by_a_rate_for_each_source_alone() {
         let sources = Sources::new(QUOTA);
-        for _ in 0..3 {
+        for _ in 0..4 {
             assert!(sources.admit(A, at(0)).is_ok());
         }
         assert_eq!(sources.admit(A, at(0)).err(), Some(Refusal::Rate));
@@ -170,13 +234,38 @@ mod tests {
     }
 
     #[test]
+    fn handshakes_that_are_not_finished_keep_only_their_source_waiting() {
+        let sources = Sources::new(QUOTA);
+        let mut first = sources.admit(A, at(0)).unwrap();
+        let _second = sources.admit(A, at(0)).unwrap();
+        assert_eq!(sources.admit(A, at(0)).err(), Some(Refusal::Handshakes));
+        assert!(sources.admit(B, at(0)).is_ok());
+        first.greet();
+        assert!(sources.admit(A, at(0)).is_ok());
+    }
+
+    #[test]
     fn a_connection_that_ends_gives_its_place_back() {
         let sources = Sources::new(QUOTA);
-        let first = sources.admit(A, at(0));
-        let _second = sources.admit(A, at(1)).unwrap();
-        assert_eq!(sources.admit(A, at(2)).err(), Some(Refusal::Connections));
+        let first = greeted(sources.admit(A, at(0)));
+        let _rest = [
+            greeted(sources.admit(A, at(1))),
+            greeted(sources.admit(A, at(2))),
+        ];
+        assert_eq!(sources.admit(A, at(3)).err(), Some(Refusal::Connections));
         drop(first);
         assert!(sources.admit(A, at(9)).is_ok());
+    }
+
+    #[test]
+    fn all_sources_together_have_no_more_than_the_total() {
+        let sources = Sources::new(QUOTA);
+        let mut open: Vec<Place> = [A, A, B, B]
+            .map(|source| greeted(sources.admit(source, at(0))))
+            .into();
+        assert_eq!(sources.admit(A, at(0)).err(), Some(Refusal::Full));
+        open.pop();
+        assert!(sources.admit(A, at(1)).is_ok());
     }
 
     #[test]

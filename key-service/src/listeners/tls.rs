@@ -2,19 +2,20 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
+use prometheus::IntCounterVec;
 use rustls::{
     ServerConfig,
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use rustls_pki_types::CertificateDer;
-use strongroom_core::UnixMillis;
-use strongroom_runtime::Chain;
+use strongroom_core::Clock;
+use strongroom_runtime::{Chain, metrics::Metrics};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
@@ -23,11 +24,16 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{ListenError, connection::Connection, sources::Place};
+use super::{
+    ListenError,
+    connection::Connection,
+    sources::{Place, Quota, Refusal, Sources},
+};
 use crate::{grpc::Until, pki::PkiError};
 
-/// A handshake costs 0.7 ms of a core; so many run at a time.
-const HANDSHAKES_MAX: usize = 32;
+/// Handshakes that are not finished, at some 40 KiB each. One that waits for its peer costs nothing else; what it costs
+/// when the peer answers, 0.7 ms of a core, is bounded by the rate of its source.
+const HANDSHAKES_MAX: usize = 256;
 /// A handshake that takes longer is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that wait to be served.
@@ -44,8 +50,11 @@ pub(super) trait Port: Send + Sync + 'static {
     /// What calls learn about their connection.
     type Peer: Clone + Send + Sync + Unpin + 'static;
 
-    /// The time.
-    fn now(&self) -> UnixMillis;
+    /// Time.
+    fn clock(&self) -> &dyn Clock;
+
+    /// What a source may have.
+    fn quota(&self) -> Quota;
 
     /// A certificate for the server.
     fn leaf(&self) -> Result<Arc<CertifiedKey>, PkiError>;
@@ -53,11 +62,11 @@ pub(super) trait Port: Send + Sync + 'static {
     /// Whom the handshake lets in.
     fn tls(&self, leaf: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, ListenError>;
 
-    /// Lets a source begin a handshake, or not.
-    fn admit(&self, source: IpAddr) -> Option<Place>;
-
-    /// Who is at the other end, and for how long; none for somebody who has no business here.
-    fn identify(&self, certificate: Option<&CertificateDer<'_>>) -> Option<(Self::Peer, Until)>;
+    /// Who is at the other end, and for how long; or that he has no business here.
+    fn identify(
+        &self,
+        certificate: Option<&CertificateDer<'_>>,
+    ) -> Result<(Self::Peer, Until), Refusal>;
 }
 
 /// Connections that were let in.
@@ -69,6 +78,8 @@ pub(super) struct Listener<P: Port> {
     listener: TcpListener,
     acceptor: TlsAcceptor,
     leaf: Arc<Leaf>,
+    sources: Sources,
+    refused: Refused,
     sender: mpsc::Sender<Result<Connection<P::Peer>, io::Error>>,
 }
 
@@ -76,6 +87,7 @@ pub(super) struct Listener<P: Port> {
 pub(super) async fn bind<P: Port>(
     address: SocketAddr,
     port: P,
+    metrics: &Metrics,
 ) -> Result<(Listener<P>, Incoming<P::Peer>), ListenError> {
     let leaf = port
         .leaf()
@@ -88,15 +100,38 @@ pub(super) async fn bind<P: Port>(
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving TLS");
     }
+    let quota = port.quota();
     let (sender, receiver) = mpsc::channel(BACKLOG);
     let listener = Listener {
         port: Arc::new(port),
         listener,
+        sources: Sources::new(quota),
+        refused: Refused::new(metrics),
         acceptor: TlsAcceptor::from(Arc::new(config)),
         leaf,
         sender,
     };
     Ok((listener, ReceiverStream::new(receiver)))
+}
+
+/// Counts connections that were refused before any call. Nobody is known yet, so that they are in no audit log.
+#[derive(Clone, Debug)]
+struct Refused(IntCounterVec);
+
+impl Refused {
+    /// Registers the counter of a port: `strongroom_<port>_connections_refused_total`.
+    fn new(metrics: &Metrics) -> Self {
+        Self(metrics.counters(
+            "connections_refused_total",
+            "Connections that were refused before any call.",
+            "reason",
+            &Refusal::ALL.map(Refusal::reason),
+        ))
+    }
+
+    fn count(&self, refusal: Refusal) {
+        self.0.with_label_values(&[refusal.reason()]).inc();
+    }
 }
 
 /// The leaf in force; connections that are open keep theirs.
@@ -125,10 +160,10 @@ impl<P: Port> Listener<P> {
     }
 
     async fn renew(&self) {
-        let mut made = self.port.now();
+        let mut made = self.port.clock().now();
         loop {
             tokio::time::sleep(RENEW_LOOK).await;
-            let now = self.port.now();
+            let now = self.port.clock().now();
             // A clock that was set back may be before the certificate's first moment.
             if now >= made && now.since(made) < RENEW_INTERVAL {
                 continue;
@@ -164,21 +199,27 @@ impl<P: Port> Listener<P> {
                     continue;
                 }
             };
-            let Some(place) = self.port.admit(source.ip()) else {
-                continue;
+            while handshakes.try_join_next().is_some() {}
+            let now = self.port.clock().elapsed();
+            let place = match self.sources.admit(source.ip(), now) {
+                Ok(place) => place,
+                Err(refusal) => {
+                    self.refused.count(refusal);
+                    continue;
+                }
             };
             let (acceptor, port) = (self.acceptor.clone(), self.port.clone());
-            let sender = self.sender.clone();
+            let (sender, refused) = (self.sender.clone(), self.refused.clone());
             handshakes.spawn(async move {
                 let greeting = greet(&*port, &acceptor, stream, place);
                 let greeted = tokio::time::timeout(HANDSHAKE_TIMEOUT, greeting).await;
                 drop(slot);
-                if let Ok(Some(connection)) = greeted {
+                match greeted.unwrap_or(Err(Refusal::Handshake)) {
                     // An error means that the server has ended.
-                    let _ = sender.send(Ok(connection)).await;
+                    Ok(connection) => drop(sender.send(Ok(connection)).await),
+                    Err(refusal) => refused.count(refusal),
                 }
             });
-            while handshakes.try_join_next().is_some() {}
         }
     }
 }
@@ -187,15 +228,16 @@ async fn greet<P: Port>(
     port: &P,
     acceptor: &TlsAcceptor,
     stream: TcpStream,
-    place: Place,
-) -> Option<Connection<P::Peer>> {
-    stream.set_nodelay(true).ok()?;
-    let stream = acceptor
-        .accept(stream)
-        .await
-        .inspect_err(|error| tracing::debug!(%error, "handshake failed"))
-        .ok()?;
+    mut place: Place,
+) -> Result<Connection<P::Peer>, Refusal> {
+    let failed = |error: io::Error| {
+        tracing::debug!(%error, "handshake failed");
+        Refusal::Handshake
+    };
+    stream.set_nodelay(true).map_err(failed)?;
+    let stream = acceptor.accept(stream).await.map_err(failed)?;
+    place.greet();
     let certificates = stream.get_ref().1.peer_certificates();
     let (peer, until) = port.identify(certificates.and_then(<[_]>::first))?;
-    Some(Connection::new(stream, peer, until, place))
+    Ok(Connection::new(stream, peer, until, place))
 }

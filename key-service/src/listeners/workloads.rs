@@ -1,20 +1,20 @@
 //! The TLS port for callers who show tokens of service accounts: nobody has a certificate here, and whoever shows no token
 //! that counts is sent away soon.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use prometheus::IntCounterVec;
 use rustls::{ServerConfig, server::ResolvesServerCert, sign::CertifiedKey};
 use rustls_pki_types::CertificateDer;
 use strongroom_api::strongroom::v1::pods_server;
 use strongroom_auth::token_server_tls;
-use strongroom_core::UnixMillis;
+use strongroom_core::Clock;
 use strongroom_runtime::{Handle, limits::Limits};
 
 use super::{
     ListenError, Serving,
     observe::Observe,
-    sources::{Place, Quota, Refusal, Sources},
+    shares::{Bounds, ByCaller, Calls, Share, Shares, Sharing},
+    sources::{Quota, Refusal},
     tls::{self, Port},
     while_serving,
 };
@@ -40,9 +40,17 @@ const LIMITS: Limits = Limits {
 const QUOTA: Quota = Quota {
     burst: 20,
     interval: Duration::from_millis(500),
+    handshakes: 4,
     connections: 8,
+    total: 4096,
     // As many nodes as the largest clusters have; an entry is 50 bytes.
     sources: 16 * 1024,
+};
+
+/// Nobody has a name before his first token; behind each connection is one driver.
+const BOUNDS: Bounds = Bounds {
+    connections: QUOTA.total as usize,
+    calls: Calls::Each(64),
 };
 
 /// A token comes with the first call.
@@ -59,8 +67,12 @@ pub(crate) async fn spawn_workloads(
         return Ok(());
     };
     let ready = handle.readiness.condition("workloads");
-    let port = Workloads::new(service.clone(), handle);
-    let (listener, incoming) = tls::bind(workloads.listen, port).await?;
+    let port = Workloads {
+        service: service.clone(),
+        shares: Shares::default(),
+    };
+    let metrics = handle.metrics.component("workloads");
+    let (listener, incoming) = tls::bind(workloads.listen, port, &metrics).await?;
     let accept = listener.run(handle.shutdown());
     handle.spawn("workloads-accept", async move {
         accept.await;
@@ -71,6 +83,7 @@ pub(crate) async fn spawn_workloads(
     let serve = LIMITS
         .server()
         .layer(Observe::new(&handle.metrics, "workloads"))
+        .layer(ByCaller::<WorkloadPeer>::new())
         .layer(LIMITS.concurrency())
         .add_service(pods)
         .serve_with_incoming_shutdown(incoming, handle.shutdown());
@@ -81,30 +94,24 @@ pub(crate) async fn spawn_workloads(
 
 struct Workloads {
     service: Arc<Service>,
-    sources: Sources,
-    refused: IntCounterVec,
+    shares: Shares,
 }
 
-impl Workloads {
-    fn new(service: Arc<Service>, handle: &Handle) -> Self {
-        Self {
-            service,
-            sources: Sources::new(QUOTA),
-            refused: handle.metrics.component("workloads").counters(
-                "connections_refused_total",
-                "Connections that were refused before any call.",
-                "reason",
-                &Refusal::ALL.map(Refusal::reason),
-            ),
-        }
+impl Sharing for WorkloadPeer {
+    fn share(&self) -> &Share {
+        &self.share
     }
 }
 
 impl Port for Workloads {
     type Peer = WorkloadPeer;
 
-    fn now(&self) -> UnixMillis {
-        self.service.clock.now()
+    fn clock(&self) -> &dyn Clock {
+        &*self.service.clock
+    }
+
+    fn quota(&self) -> Quota {
+        QUOTA
     }
 
     /// With the root, so that a client can pin its digest.
@@ -118,16 +125,12 @@ impl Port for Workloads {
             .map_err(|error| ListenError::Tls(error.into()))
     }
 
-    fn admit(&self, source: IpAddr) -> Option<Place> {
-        let admitted = self.sources.admit(source, self.service.clock.elapsed());
-        if let Err(refusal) = &admitted {
-            self.refused.with_label_values(&[refusal.reason()]).inc();
-        }
-        admitted.ok()
-    }
-
-    fn identify(&self, _: Option<&CertificateDer<'_>>) -> Option<(WorkloadPeer, Until)> {
+    fn identify(&self, _: Option<&CertificateDer<'_>>) -> Result<(WorkloadPeer, Until), Refusal> {
         let until = Until::extendable(self.service.clock.clone(), STRANGER_LIFETIME);
-        Some((WorkloadPeer(until.clone()), until))
+        let peer = WorkloadPeer {
+            until: until.clone(),
+            share: self.shares.admit("", BOUNDS).ok_or(Refusal::Caller)?,
+        };
+        Ok((peer, until))
     }
 }

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::PoisonError};
 use prost::Message;
 use strongroom_api::strongroom::storage::v1 as wire;
 use strongroom_core::{
-    Action, KeyHead, KeyId, NodeIdentity, NodeRecord, Permit, UnixMillis, VersionId, action,
+    Action, KeyHead, KeyId, NodeIdentity, NodeRecord, Permit, TimeMark, UnixMillis, VersionId,
+    action,
 };
 use strongroom_hsm::SignedKekRecord;
 use strongroom_runtime::fault;
@@ -17,6 +18,7 @@ use super::{
     nodes, path,
     records::{Instance, Ring, RingOwner, WrappedVersion},
     secrets::SecretExpectations,
+    time,
 };
 use crate::trail::{Origin, TrailError};
 
@@ -69,6 +71,12 @@ impl Change {
     #[must_use]
     pub fn instance(self, instance: &Instance) -> Self {
         self.put(path::instance(), &codec::encode_instance(instance))
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub fn time(self, mark: &TimeMark) -> Self {
+        self.put(path::clock(), &time::encode(mark))
     }
 
     /// A new ring with its KEK.

@@ -4,7 +4,7 @@ use std::sync::{Arc, RwLock};
 
 use prost::Message;
 use strongroom_api::strongroom::storage::v1 as wire;
-use strongroom_core::{InstanceId, StoreEpoch};
+use strongroom_core::{InstanceId, StoreEpoch, TimeMark};
 use strongroom_crypto::{Kek, RecordMacKey};
 use strongroom_hsm::SignedKekRecord;
 use strongroom_store::{Entry, Outcome, Snapshot, Store, StoreError, Transaction};
@@ -145,6 +145,12 @@ impl VerifiedStore {
     #[must_use]
     pub fn instance(&self) -> Arc<Instance> {
         self.state.instance.clone()
+    }
+
+    /// What was written down of the time.
+    #[must_use]
+    pub fn time(&self) -> Option<TimeMark> {
+        self.state.time
     }
 
     /// The checkpoint that was anchored last for a replica.

@@ -7,6 +7,8 @@ use strongroom_store::Key;
 pub(crate) const ROOT: &str = "meta/root";
 /// Identity of the instance and its certificate authority.
 pub(crate) const INSTANCE: &str = "meta/instance";
+/// The time that was believed.
+pub(crate) const CLOCK: &str = "meta/clock";
 /// Heartbeats and the like: neither under the root nor in audit.
 pub(crate) const TEMPORARY: &str = "tmp/";
 /// The outbox of the audit log.
@@ -23,6 +25,10 @@ pub(crate) fn root() -> Key {
 
 pub(crate) fn instance() -> Key {
     key(INSTANCE.to_owned())
+}
+
+pub(crate) fn clock() -> Key {
+    key(CLOCK.to_owned())
 }
 
 pub(crate) fn ring(ring: RingId) -> Key {
@@ -68,6 +74,7 @@ pub(crate) fn sealed(secret: SecretId, version: VersionId) -> Key {
 pub(crate) enum Place<'a> {
     Root,
     Instance,
+    Clock,
     Ring(RingId),
     Kek(RingId, Generation),
     Head(RingId, KeyId),
@@ -89,6 +96,7 @@ pub(crate) fn place(path: &str) -> Option<Place<'_>> {
     match parts.as_slice() {
         ["meta", "root"] => Some(Place::Root),
         ["meta", "instance"] => Some(Place::Instance),
+        ["meta", "clock"] => Some(Place::Clock),
         ["ring", ring] => Some(Place::Ring(ring.parse().ok()?)),
         ["kek", ring, generation] => {
             let generation = Generation::new(generation.parse().ok()?).ok()?;
@@ -132,6 +140,7 @@ mod tests {
         let cases = [
             (root(), Place::Root),
             (instance(), Place::Instance),
+            (clock(), Place::Clock),
             (ring(ring_id), Place::Ring(ring_id)),
             (
                 kek(ring_id, Generation::FIRST),

@@ -9,7 +9,7 @@ use prost::Message;
 use strongroom_api::strongroom::storage::v1 as wire;
 use strongroom_core::{
     Generation, KeyHead, KeyId, KeyRole, Name, NodeIdentity, NodeRecord, Resource, RingId,
-    VersionId,
+    TimeMark, VersionId,
 };
 use strongroom_hsm::SignedKekRecord;
 
@@ -20,6 +20,7 @@ use super::{
     path::{self, Place},
     records::{Instance, Ring, WrappedVersion},
     secrets::{self, Secrets, StoredSecret},
+    time,
 };
 
 /// A record that is genuine, but not readable by this version of the program.
@@ -66,6 +67,8 @@ pub(crate) type Outbox = BTreeMap<u64, wire::ControlChange>;
 
 pub(crate) struct State {
     pub(crate) instance: Arc<Instance>,
+    /// None in a store of a version that did not write it.
+    pub(crate) time: Option<TimeMark>,
     pub(crate) rings: BTreeMap<RingId, Arc<Ring>>,
     pub(crate) keks: HashMap<(RingId, Generation), Arc<SignedKekRecord>>,
     pub(crate) heads: BTreeMap<(RingId, KeyId), Arc<StoredHead>>,
@@ -82,6 +85,7 @@ impl State {
     pub(crate) fn new(instance: Arc<Instance>) -> Self {
         Self {
             instance,
+            time: None,
             rings: BTreeMap::new(),
             keks: HashMap::new(),
             heads: BTreeMap::new(),
@@ -114,6 +118,10 @@ impl State {
     /// Takes a record over.
     fn put(&mut self, path: &str, seq: u64, value: &[u8]) -> Result<(), ReadCause> {
         match path::place(path) {
+            Some(Place::Clock) => {
+                let mark = time::decode(parse(value)?).map_err(ReadCause::Decode)?;
+                self.time = Some(mark);
+            }
             Some(Place::Ring(id)) => {
                 let ring = codec::decode_ring(parse(value)?).map_err(ReadCause::Decode)?;
                 self.rings.insert(id, Arc::new(ring));

@@ -96,7 +96,7 @@ impl Service {
         let secret = Secret::draw();
         let invitation = Invitation {
             secret: secret.hash(self.registry.instance().id, &identity),
-            expires: self.clock.now().plus(INVITATION_LIFETIME),
+            expires: self.time.now().plus(INVITATION_LIFETIME),
         };
         let expires = invitation.expires;
         let (record, seq) = match stored.as_deref().cloned() {
@@ -141,7 +141,7 @@ impl Service {
         for _ in 0..ATTEMPTS {
             let stored = self.registry.node(&identity);
             let stored = stored.ok_or_else(|| self.refuse_stranger())?;
-            if let Err(error) = stored.record.redeem(&hash, self.clock.now()) {
+            if let Err(error) = stored.record.redeem(&hash, self.time.now()) {
                 return Err(self.refuse_secret(&context, error).await);
             }
             let permit = self.permit::<action::EnrolNode>(&context).await?;

@@ -4,7 +4,9 @@ use strongroom_core::{Denied, LifecycleError, SecretStepError, VersionId};
 use tonic::{Code, Status, metadata::MetadataValue};
 
 use super::{CredentialError, PodError};
-use crate::{keyring::KeyringError, registry::ChangeError, trail::TrailError};
+use crate::{
+    keyring::KeyringError, registry::ChangeError, timekeeper::ClocksDiffer, trail::TrailError,
+};
 
 /// The metadata in which a refusal of a credential, or of a pod, is told by one word.
 const REASON: &str = "strongroom-reason";
@@ -52,6 +54,15 @@ pub enum CallError {
         /// Its state in words.
         state: &'static str,
     },
+    /// Nobody knows what time it is. An administrator's to mend.
+    #[error(
+        "the clock of the key service's machine jumped; until it is right and `kubectl strongroom clock confirm` was run, \
+         nothing is scheduled for destruction"
+    )]
+    ClockJumped,
+    /// The clock that is to be believed is wrong, or the caller's is. The caller's to mend.
+    #[error(transparent)]
+    ClocksDiffer(ClocksDiffer),
     /// The key was changed since it was read. The caller reads again.
     #[error("it was changed in the meantime; read it again")]
     Stale,
@@ -93,6 +104,8 @@ impl CallError {
             Self::Lifecycle(_) | Self::SecretState(_) => "StateForbids",
             Self::AwaitingValue => "AwaitingValue",
             Self::NotUsable { .. } => "NotUsable",
+            Self::ClockJumped => "ClockJumped",
+            Self::ClocksDiffer(_) => "ClocksDiffer",
             Self::Stale => "Stale",
             Self::NameTaken(_) => "NameTaken",
             Self::DoesNotOpen => "DoesNotOpen",
@@ -113,7 +126,9 @@ impl CallError {
             | Self::SecretState(_)
             | Self::AwaitingValue
             | Self::NotUsable { .. }
-            | Self::NoPlugins => Code::FailedPrecondition,
+            | Self::NoPlugins
+            | Self::ClockJumped
+            | Self::ClocksDiffer(_) => Code::FailedPrecondition,
             Self::Stale => Code::Aborted,
             Self::NameTaken(_) => Code::AlreadyExists,
             Self::AuditFull(_) | Self::TooManyNodes => Code::ResourceExhausted,

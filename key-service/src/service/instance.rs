@@ -6,7 +6,10 @@ use strongroom_core::{ContextDigest, InstanceId, KeyId, Resource, RingId, action
 use strongroom_hsm::TokenDescription;
 
 use super::{CallContext, CallError, Detail, Service};
-use crate::registry::{Position, StoredNode};
+use crate::{
+    registry::{Position, StoredNode},
+    timekeeper::TimeView,
+};
 
 /// The installation at one moment.
 pub struct InstanceView {
@@ -28,6 +31,8 @@ pub struct InstanceView {
     pub etcd_key: KeyId,
     /// Identities of nodes, by name.
     pub nodes: Vec<Arc<StoredNode>>,
+    /// What time it is.
+    pub time: TimeView,
 }
 
 impl Service {
@@ -59,6 +64,7 @@ impl Service {
             system_ring: instance.system_ring,
             etcd_key: instance.etcd_key,
             nodes: self.registry.nodes(&permit),
+            time: self.time.view(),
         };
         self.conclude(context, &permit, Ok((view, Detail::new())))
             .await

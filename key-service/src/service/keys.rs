@@ -82,7 +82,7 @@ impl Service {
             id: RingId::from_bytes(strongroom_crypto::random::public_bytes()),
             name,
             owner,
-            created: self.clock.now(),
+            created: self.time.now(),
             kek_generation: Generation::FIRST,
             kind: RingKind::Application,
         };
@@ -156,7 +156,7 @@ impl Service {
         context: &CallContext,
         request: NewKeyRequest,
     ) -> Result<Arc<StoredHead>, CallError> {
-        let now = self.clock.now();
+        let now = self.time.now();
         let head = KeyHead::new(NewKey {
             id: KeyId::from_bytes(strongroom_crypto::random::public_bytes()),
             ring: request.ring,
@@ -254,7 +254,7 @@ impl Service {
         etag: Option<u64>,
     ) -> Result<Arc<StoredHead>, CallError> {
         let stored = self.stored_as(permit, etag)?;
-        let now = self.clock.now();
+        let now = self.time.now();
         let next = stored.head.rotated(self.registry.position().epoch, now)?;
         let version = next.primary().version;
         let kek = self
@@ -332,8 +332,10 @@ impl Service {
         change: &VersionChange,
         window: Duration,
     ) -> Result<Arc<StoredHead>, CallError> {
-        let now = self.clock.now();
-        let step = |head: &KeyHead| Ok(head.destruction_scheduled(change.version, window, now)?);
+        let step = |head: &KeyHead| {
+            let now = self.time.settled().map_err(|_| CallError::ClockJumped)?;
+            Ok(head.destruction_scheduled(change.version, window, now)?)
+        };
         self.change_version::<action::ScheduleVersionDestruction>(context, change, step)
             .await
     }

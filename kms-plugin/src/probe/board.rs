@@ -203,7 +203,7 @@ impl Board {
         };
     }
 
-    pub(super) fn fail(&self, health: Health) {
+    pub(crate) fn fail(&self, health: Health) {
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         log_change(&view, &health);
         view.health = health;

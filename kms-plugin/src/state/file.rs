@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -50,6 +50,19 @@ pub enum StateError {
     },
 }
 
+impl StateError {
+    /// Whether the folder is not there or closed to us, as the folder below a mount may be.
+    pub fn is_late(&self) -> bool {
+        matches!(
+            self,
+            Self::System { source, .. } if matches!(
+                source.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+            )
+        )
+    }
+}
+
 /// The state on disk, held until it is dropped.
 #[derive(Debug)]
 pub struct StateFile {
@@ -65,7 +78,7 @@ impl StateFile {
     ///
     /// When the folder is missing, another process holds the state, or the file cannot be understood.
     pub fn open(path: &Path) -> Result<(Self, Option<HighWater>), StateError> {
-        let parent = path.parent().unwrap_or(Path::new("/"));
+        let parent = folder_of(path);
         let folder = File::open(parent).map_err(system("open the state's folder", parent))?;
         let lock = lock(path)?;
         let seen = load(path)?;
@@ -77,6 +90,19 @@ impl StateFile {
             },
             seen,
         ))
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Tells whether another folder is now where this one was: a volume was mounted over it. One that is gone covers nothing.
+    pub fn is_covered(&self) -> bool {
+        let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let held = self.folder.metadata().map(place);
+        let there = fs::metadata(folder_of(&self.path)).map(place);
+        matches!((held, there), (Ok(held), Ok(there)) if held != there)
     }
 
     /// Replaces what the file says; it is on the disk when this returns.
@@ -104,6 +130,10 @@ impl StateFile {
 fn system(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
     let path = path.to_owned();
     move |source| StateError::System { what, path, source }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
 }
 
 /// Returns a hidden name beside a path.
@@ -161,8 +191,6 @@ fn write_synced(path: &Path, text: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
     use crate::snapshot::{Snapshot, tests::answer};
 
@@ -201,10 +229,9 @@ mod tests {
         let path = folder.path().join("state.json");
         for text in ["", "{}", "precious"] {
             fs::write(&path, text).unwrap();
-            assert!(
-                matches!(StateFile::open(&path), Err(StateError::Malformed { .. })),
-                "{text:?}"
-            );
+            let error = StateFile::open(&path).unwrap_err();
+            assert!(matches!(error, StateError::Malformed { .. }), "{text:?}");
+            assert!(!error.is_late());
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
     }
@@ -225,5 +252,6 @@ mod tests {
             error.to_string(),
             "cannot open the state's folder /nonexistent"
         );
+        assert!(error.is_late());
     }
 }

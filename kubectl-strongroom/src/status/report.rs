@@ -6,7 +6,10 @@ use strongroom_api::strongroom::v1::{AuditLog, Condition, DescribeInstanceRespon
 use strongroom_audit::Checkpoint;
 
 use super::nodes::{self, NodeReport};
-use crate::output::{age, columns, plain};
+use crate::{
+    clock::ClockReport,
+    output::{age, columns, plain},
+};
 
 /// What `-o json` prints. Fields are only ever added.
 #[derive(Debug, Serialize)]
@@ -23,6 +26,7 @@ pub(super) struct Report {
     etcd_key: EtcdKeyReport,
     conditions: Vec<ConditionReport>,
     nodes: Vec<NodeReport>,
+    clock: Option<ClockReport>,
 }
 
 #[derive(Debug, Serialize)]
@@ -86,6 +90,7 @@ impl Report {
             etcd_key_id: key_id,
             conditions,
             nodes,
+            clock,
         } = answer;
         Self {
             ok: conditions.iter().all(|condition| condition.ok),
@@ -97,6 +102,7 @@ impl Report {
             etcd_key: EtcdKeyReport { ring_id, key_id },
             conditions: conditions.into_iter().map(ConditionReport::new).collect(),
             nodes: nodes.into_iter().map(NodeReport::new).collect(),
+            clock: clock.map(ClockReport::new),
         }
     }
 
@@ -130,6 +136,7 @@ impl Report {
             store,
             token,
             audit,
+            clock,
             ..
         } = self;
         let unknown = || "unknown".to_owned();
@@ -151,6 +158,10 @@ impl Report {
             line(
                 "Audit log",
                 &audit.as_ref().map_or_else(unknown, |a| a.summary(now)),
+            ),
+            line(
+                "Clock",
+                &clock.as_ref().map_or_else(unknown, ClockReport::summary),
             ),
         ]
     }

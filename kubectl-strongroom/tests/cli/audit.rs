@@ -80,6 +80,7 @@ async fn write_log(folder: &Path, key: &EcdsaKeyPair, spki: &[u8]) -> String {
         capacity_bytes: 64 << 20,
         reserve_bytes: 1 << 16,
     };
+    Log::begin(folder, &options.origin).unwrap();
     let log = Log::open(folder, options, None).unwrap();
     let certify = |statement: Statement| async move {
         let message = certificate_message(&statement);

@@ -7,11 +7,13 @@ use std::{
 };
 
 use strongroom_api::strongroom::v1::{
-    AuditLog, ChangeVersionRequest, Condition, CreateKeyRequest, CreateKeyRingRequest,
-    DescribeInstanceRequest, DescribeInstanceResponse, DescribeKeyRequest, InviteNodeRequest, Key,
-    KeyRing, KeyVersion, KeyVersionState, ListKeyRingsRequest, ListKeyRingsResponse,
-    ListKeysRequest, ListKeysResponse, NodeInvitation, RotateKeyRequest,
-    ScheduleVersionDestructionRequest, SetPrimaryVersionRequest, Token,
+    AuditLog, ChangeVersionRequest, ClockJump, Condition, ConfirmClockRequest,
+    ConfirmClockResponse, CreateKeyRequest, CreateKeyRingRequest, DescribeInstanceRequest,
+    DescribeInstanceResponse, DescribeKeyRequest, InviteNodeRequest, Key, KeyRing, KeyVersion,
+    KeyVersionState, ListKeyRingsRequest, ListKeyRingsResponse, ListKeysRequest, ListKeysResponse,
+    NodeInvitation, RotateKeyRequest, ScheduleVersionDestructionRequest, ServiceClock,
+    SetPrimaryVersionRequest, Token,
+    clock_server::{Clock, ClockServer},
     instance_server::{Instance, InstanceServer},
     keys_server::{Keys, KeysServer},
     nodes_server::{Nodes, NodesServer},
@@ -37,6 +39,10 @@ pub(crate) struct State {
     pub(crate) rotations: u32,
     /// Answers an invitation instead of making it.
     pub(crate) invitation: Option<Status>,
+    /// What the clock's confirmation is answered with.
+    pub(crate) confirmation: Result<ConfirmClockResponse, Status>,
+    /// The times that confirmations brought along.
+    pub(crate) seen: Vec<prost_types::Timestamp>,
 }
 
 /// Serves until it is dropped.
@@ -55,6 +61,8 @@ impl Fake {
             rotation: None,
             rotations: 0,
             invitation: None,
+            confirmation: Ok(confirmation()),
+            seen: Vec::new(),
         }));
         let tls = ServerTlsConfig::new()
             .identity(tonic::transport::Identity::from_pem(
@@ -78,6 +86,7 @@ impl Fake {
                     .unwrap()
                     .add_service(InstanceServer::new(handler.clone()))
                     .add_service(NodesServer::new(handler.clone()))
+                    .add_service(ClockServer::new(handler.clone()))
                     .add_service(KeysServer::new(handler))
                     .serve_with_incoming_shutdown(incoming, async {
                         let _ = stopped.await;
@@ -134,6 +143,29 @@ pub(crate) fn instance() -> DescribeInstanceResponse {
         etcd_key_id: KEY.to_owned(),
         conditions: vec![condition("HSM", true, "Reachable", "the token answers")],
         nodes: Vec::new(),
+        clock: Some(ServiceClock {
+            service_time: Some("2026-11-22T05:00:01Z".parse().unwrap()),
+            wall_clock: Some("2026-11-22T05:00:01Z".parse().unwrap()),
+            jump: None,
+        }),
+    }
+}
+
+/// A clock that was turned back by a little more than a day.
+pub(crate) fn jump() -> ClockJump {
+    ClockJump {
+        noticed_at: Some("2026-11-22T04:00:00Z".parse().unwrap()),
+        ahead: Some(prost_types::Duration {
+            seconds: -86_461,
+            nanos: -500_000_000,
+        }),
+    }
+}
+
+fn confirmation() -> ConfirmClockResponse {
+    ConfirmClockResponse {
+        service_time: Some("2026-11-22T05:00:01Z".parse().unwrap()),
+        confirmed: Some(jump()),
     }
 }
 
@@ -205,6 +237,18 @@ impl Nodes for Handler {
             root_sha256: "70".repeat(32),
             endpoints: vec!["192.0.2.10:8444".to_owned()],
         }))
+    }
+}
+
+#[async_trait]
+impl Clock for Handler {
+    async fn confirm(
+        &self,
+        request: Request<ConfirmClockRequest>,
+    ) -> Result<Response<ConfirmClockResponse>, Status> {
+        let mut state = self.0.lock().unwrap();
+        state.seen.extend(request.into_inner().now);
+        state.confirmation.clone().map(Response::new)
     }
 }
 

@@ -2,6 +2,7 @@
 //! What the real key service answers is for the end-to-end tests.
 
 mod audit;
+mod clock;
 mod common;
 mod connection;
 mod enrol;

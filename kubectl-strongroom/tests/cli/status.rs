@@ -7,7 +7,7 @@ use tonic::Status;
 
 use crate::{
     common::pair,
-    fake::{condition, instance},
+    fake::{condition, instance, jump},
 };
 
 /// A checkpoint of 1200 records, as the key service anchors it.
@@ -42,6 +42,7 @@ fn healthy_installation_is_a_table() {
         Wrap profile:   AES-GCM with host IV
         Store:          epoch 1, seq 42
         Audit log:      1204 records, anchored up to 1200, 2m ago
+        Clock:          2026-11-22T05:00:01Z
 
         CONDITION   OK    REASON      MESSAGE
         HSM         yes   Reachable   the token answers
@@ -62,6 +63,7 @@ fn wide_adds_roots_and_ids() {
         Wrap profile:      AES-GCM with host IV
         Store:             epoch 1, seq 42
         Audit log:         1204 records, anchored up to 1200, 2m ago
+        Clock:             2026-11-22T05:00:01Z
         Store root:        5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f
         System ring:       0f0e0d0c0b0a09080706050403020100
         Etcd key:          000102030405060708090a0b0c0d0e0f
@@ -118,7 +120,12 @@ fn json_has_everything() {
               "message": "the token answers"
             }
           ],
-          "nodes": []
+          "nodes": [],
+          "clock": {
+            "serviceTime": "2026-11-22T05:00:01Z",
+            "wallClock": "2026-11-22T05:00:01Z",
+            "jump": null
+          }
         }
     "#]],
     );
@@ -169,6 +176,10 @@ fn yaml_is_the_same() {
           reason: Reachable
           message: the token answers
         nodes: []
+        clock:
+          serviceTime: 2026-11-22T05:00:01Z
+          wallClock: 2026-11-22T05:00:01Z
+          jump: null
     "#]],
     );
 }
@@ -191,10 +202,38 @@ fn condition_that_does_not_hold_is_exit_code_1() {
         Wrap profile:   AES-GCM with host IV
         Store:          epoch 1, seq 42
         Audit log:      1204 records, not anchored yet
+        Clock:          2026-11-22T05:00:01Z
 
         CONDITION   OK    REASON        MESSAGE
         HSM         yes   Reachable     the token answers
         Audit       NO    Unreachable   hsm-agent does not answer for 40 s�[2J
+    "#]],
+    );
+}
+
+#[test]
+fn a_clock_that_jumped_is_told_with_the_way_it_went() {
+    let mut answer = anchored();
+    answer.clock.as_mut().unwrap().jump = Some(jump());
+    answer
+        .conditions
+        .push(condition("ClockTrusted", false, "Jumped", "look at it"));
+    check(
+        answer,
+        &[],
+        Exit::Failed,
+        expect![[r#"
+        Instance:       d1d2d3d4d5d6d7d8d9dadbdcdddedfd0
+        Version:        0.1.0
+        Token:          strongroom (software, this is not hardware)
+        Wrap profile:   AES-GCM with host IV
+        Store:          epoch 1, seq 42
+        Audit log:      1204 records, anchored up to 1200, 2m ago
+        Clock:          2026-11-22T05:00:01Z, not believed: it was 24h 1m 1s behind at 2026-11-22T04:00:00Z
+
+        CONDITION      OK    REASON      MESSAGE
+        HSM            yes   Reachable   the token answers
+        ClockTrusted   NO    Jumped      look at it
     "#]],
     );
 }
@@ -267,6 +306,7 @@ fn nodes_are_a_table_of_their_own() {
         Wrap profile:   AES-GCM with host IV
         Store:          epoch 1, seq 42
         Audit log:      1204 records, anchored up to 1200, 2m ago
+        Clock:          2026-11-22T05:00:01Z
 
         CONDITION      OK    REASON      MESSAGE
         HSM            yes   Reachable   the token answers

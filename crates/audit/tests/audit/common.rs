@@ -69,7 +69,13 @@ pub(crate) fn options() -> Options {
 }
 
 pub(crate) fn open(dir: &Path, anchor: Option<&Checkpoint>) -> Log {
-    Log::open(dir, options(), anchor).unwrap()
+    open_with(dir, options(), anchor)
+}
+
+/// Opens a log, which is begun before.
+pub(crate) fn open_with(dir: &Path, options: Options, anchor: Option<&Checkpoint>) -> Log {
+    Log::begin(dir, &options.origin).unwrap();
+    Log::open(dir, options, anchor).unwrap()
 }
 
 pub(crate) fn call(n: u64) -> Draft {

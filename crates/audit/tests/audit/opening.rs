@@ -79,6 +79,7 @@ async fn a_log_that_does_not_extend_the_anchor_is_refused_and_left_alone() {
     };
 
     let empty = tempfile::tempdir().unwrap();
+    Log::begin(empty.path(), &origin()).unwrap();
     let error = refused(empty.path(), Some(&anchor));
     assert!(
         matches!(
@@ -90,6 +91,22 @@ async fn a_log_that_does_not_extend_the_anchor_is_refused_and_left_alone() {
         ),
         "{error:?}"
     );
+}
+
+#[tokio::test]
+async fn a_folder_in_which_no_log_was_begun_is_refused_and_left_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let anchor = write_log(dir.path(), &Certifier::new(), 5).await;
+    let empty = tempfile::tempdir().unwrap();
+    for anchor in [None, Some(&anchor)] {
+        let error = Log::open(empty.path(), options(), anchor).unwrap_err();
+        assert!(matches!(error, OpenError::NotBegun(_)), "{error:?}");
+        assert_eq!(fs::read_dir(empty.path()).unwrap().count(), 0);
+    }
+    let missing = empty.path().join("missing");
+    let error = Log::open(&missing, options(), None).unwrap_err();
+    assert!(matches!(error, OpenError::NotBegun(_)), "{error:?}");
+    assert!(!missing.exists());
 }
 
 #[tokio::test]
@@ -137,8 +154,14 @@ async fn a_log_of_another_replica_is_refused() {
     let anchor = write_log(dir.path(), &Certifier::new(), 2).await;
     let mut other = options();
     other.origin = Origin::new([0xab; 16], "key-service-1").unwrap();
+    let error = Log::open(dir.path(), other.clone(), Some(&anchor)).unwrap_err();
+    assert!(matches!(error, OpenError::OtherLog { .. }), "{error:?}");
+    // So did logs begin when no file said whose they were.
+    fs::remove_file(dir.path().join("origin")).unwrap();
     let error = Log::open(dir.path(), other, Some(&anchor)).unwrap_err();
     assert!(matches!(error, OpenError::OtherOrigin { .. }), "{error:?}");
+    let log = Log::open(dir.path(), options(), Some(&anchor)).unwrap();
+    assert_eq!(log.size(), anchor.size());
 }
 
 #[tokio::test]

@@ -176,7 +176,7 @@ async fn fill_the_disk(dir: &Path) {
         segment_bytes: 64 * 1024,
         ..options()
     };
-    let log = Log::open(&dir.join("log"), small(), None).unwrap();
+    let log = open_with(&dir.join("log"), small(), None);
     let full = |(written, error): (usize, AppendError), expected: Share| {
         assert!(
             matches!(error, AppendError::Full { share } if share == expected),
@@ -202,7 +202,7 @@ async fn fill_the_disk(dir: &Path) {
     let size = log.size();
     drop((log, checkpointer));
 
-    let log = Log::open(&dir.join("log"), small(), None).unwrap();
+    let log = open_with(&dir.join("log"), small(), None);
     assert_eq!(log.size(), size);
     assert!(!log.usage().reserve_held);
     assert_eq!(
@@ -238,7 +238,7 @@ async fn break_the_disk(dir: &Path) {
         reserve_bytes: 4096,
         ..options()
     };
-    let log = Log::open(dir, roomy(), None).unwrap();
+    let log = open_with(dir, roomy(), None);
     let (written, error) = append_all(&log, Share::Tenant).await;
     assert!(matches!(error, AppendError::Io(_)), "{error:?}");
     // The disk works again; what it did to the log nobody knows.

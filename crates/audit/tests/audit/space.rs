@@ -14,7 +14,7 @@ fn small(dir: &Path) -> Log {
         reserve_bytes: 4096,
         ..options()
     };
-    Log::open(dir, options, None).unwrap()
+    open_with(dir, options, None)
 }
 
 /// Appends until the share is used up; returns the percentage used then.

@@ -54,7 +54,8 @@ impl Evidence {
         let entries = fs::read_dir(self.path()).unwrap();
         let mut names: Vec<_> = entries
             .map(|e| e.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name != "lock" && name != "reserve")
+            // These tell the writer where it is, and no reader anything.
+            .filter(|name| !["lock", "reserve", "origin"].contains(&name.as_str()))
             .collect();
         names.sort();
         names

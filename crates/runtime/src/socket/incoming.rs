@@ -18,19 +18,17 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep, sleep},
+    time::{Sleep, sleep},
 };
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
 use super::Peers;
+use crate::Greeting;
 
 /// Connections at a time; more wait in the backlog. An API server keeps one or two.
 pub const MAX_CONNECTIONS: usize = 256;
 
-/// A peer that has not sent the preface of HTTP/2 by then is not one of ours.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
-const GREETING_BYTES: usize = 24;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// One line for this many refusals after the first: a peer that insists must not fill the disk.
 const LOG_EVERY: u64 = 1000;
@@ -164,28 +162,16 @@ impl Drop for Incoming {
 pub struct PeerStream {
     stream: UnixStream,
     peer: Peer,
-    greeting: Option<Greeting>,
+    greeting: Greeting,
     _slot: OwnedSemaphorePermit,
-}
-
-/// What the peer still owes before it counts as a client.
-#[derive(Debug)]
-struct Greeting {
-    missing: usize,
-    deadline: Pin<Box<Sleep>>,
 }
 
 impl PeerStream {
     fn new(stream: UnixStream, peer: Peer, slot: OwnedSemaphorePermit) -> Self {
-        let deadline = Box::pin(tokio::time::sleep_until(Instant::now() + GREETING_TIMEOUT));
-        let greeting = Some(Greeting {
-            missing: GREETING_BYTES,
-            deadline,
-        });
         Self {
             stream,
             peer,
-            greeting,
+            greeting: Greeting::awaited(),
             _slot: slot,
         }
     }
@@ -212,19 +198,11 @@ impl AsyncRead for PeerStream {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        let Some(greeting) = &mut self.greeting else {
-            return read;
-        };
         if read.is_pending() {
-            ready!(greeting.deadline.as_mut().poll(cx));
+            ready!(self.greeting.poll_late(cx));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        greeting.missing = greeting
-            .missing
-            .saturating_sub(buffer.filled().len() - before);
-        if greeting.missing == 0 {
-            self.greeting = None;
-        }
+        self.greeting.read(buffer.filled().len() - before);
         read
     }
 }

@@ -179,7 +179,7 @@ impl Service {
             ),
         ]);
         let record = stored.record.clone().revoked(Revocation {
-            at: self.clock.now(),
+            at: self.time.now(),
             cause,
             serial: credential.serial.clone(),
         });
