@@ -5,12 +5,12 @@ use std::{ffi::OsString, io::Write};
 use clap::Parser;
 
 use crate::{
-    args::{Args, AuditCommand, Command, EnrolCommand, RotateCommand},
+    args::{Args, AuditCommand, Command, EnrolCommand, RotateCommand, SecretCommand},
     audit, bootstrap, enrol,
     environment::Environment,
     error::CommandError,
     exit::Exit,
-    rotate, status, version,
+    rotate, secret, status, version,
 };
 
 /// Runs one command line, the program's name included.
@@ -68,6 +68,10 @@ fn dispatch(
             }
             Command::Enrol(EnrolCommand::Node(args)) => {
                 enrol::node(args, environment, out, err).await
+            }
+            Command::Secret(SecretCommand::Set(args)) => secret::set(args, environment, out).await,
+            Command::Secret(SecretCommand::Reveal(args)) => {
+                secret::reveal(args, environment, out).await
             }
             Command::Audit(AuditCommand::Verify(args)) => audit::run(args, out, err),
             Command::Bootstrap(args) => Ok(bootstrap::run(args, environment, out, err).await?),

@@ -9,6 +9,7 @@ mod fake;
 mod pki;
 mod reference;
 mod rotate;
+mod secret;
 mod status;
 mod usage;
 mod version;
