@@ -1,7 +1,7 @@
 //! An API server's signer of service account tokens, for stories that need no cluster: tokens as kubelets get them, each claim
 //! changeable.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use aws_lc_rs::{
@@ -10,6 +10,8 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
+use strongroom_core::Clock;
+use strongroom_runtime::SystemClock;
 
 /// A cluster's key and what its tokens say.
 pub struct Issuer {
@@ -92,11 +94,11 @@ impl Issuer {
         lifetime: Duration,
         change: impl FnOnce(&mut Value),
     ) -> Result<String> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let now = SystemClock.now().as_i64() / 1000;
         let mut claims = json!({
             "iss": self.issuer,
             "aud": ["strongroom.dev"],
-            "iat": now, "nbf": now, "exp": now + lifetime.as_secs(),
+            "iat": now, "nbf": now, "exp": now + i64::try_from(lifetime.as_secs())?,
             "jti": format!("token-of-{}", pod.name),
             "sub": format!("system:serviceaccount:{}:{}", pod.namespace, pod.account),
             "kubernetes.io": {

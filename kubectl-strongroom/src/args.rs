@@ -3,12 +3,13 @@
 use std::{net::IpAddr, path::PathBuf, str::FromStr};
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
-use strongroom_core::{NodeName, VersionId};
+use strongroom_core::{FieldName, NodeName, RingId, VersionId};
 
 use crate::{
     audit::Fingerprint,
     connect::Address,
     rotate::{PluginUrl, Timeout},
+    secret::FieldFile,
 };
 
 /// Keys and secrets of this cluster: how they are, and what to do with them.
@@ -36,6 +37,8 @@ pub(crate) enum Command {
     Enrol(EnrolCommand),
     #[command(subcommand)]
     Clock(ClockCommand),
+    #[command(subcommand)]
+    Secret(SecretCommand),
     #[command(subcommand)]
     Audit(AuditCommand),
     Bootstrap(BootstrapArgs),
@@ -88,6 +91,57 @@ pub(crate) struct RotateEtcdArgs {
     pub(crate) output: Format,
     #[command(flatten)]
     pub(crate) kubectl: KubectlArgs,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// Put values of secrets in, and see them.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretCommand {
+    Set(SecretSetArgs),
+    Reveal(SecretRevealArgs),
+}
+
+/// Set the value of a secret that people set: its next version, current from now on.
+///
+/// All fields are set together. A file is taken as it is, with its last end of line if it has one. There is no
+/// flag for a value itself: others on the machine see command lines, and shells keep them.
+#[derive(Debug, Group)]
+pub(crate) struct SecretSetArgs {
+    /// Name or id of the secret
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Id of its ring
+    #[arg(long, value_name = "ID")]
+    pub(crate) ring: RingId,
+    /// A field and the file with its bytes, such as key=/dev/stdin; repeatable
+    #[arg(long, value_name = "FIELD=PATH", required = true)]
+    pub(crate) from_file: Vec<FieldFile>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// Write one field of a secret to standard output, byte for byte.
+///
+/// Your certificate needs the role SecretReader on the ring; being an administrator is not enough. Who revealed what,
+/// and the reason, are in the audit log.
+#[derive(Debug, Group)]
+pub(crate) struct SecretRevealArgs {
+    /// Name or id of the secret
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Id of its ring
+    #[arg(long, value_name = "ID")]
+    pub(crate) ring: RingId,
+    /// Which field
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) field: FieldName,
+    /// The version that was current before
+    #[arg(long)]
+    pub(crate) previous: bool,
+    /// Why, such as the number of an incident; not secret
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
 }

@@ -10,6 +10,7 @@ use crate::{
     exit::Exit,
     rotate::RotateError,
     rpc::CallError,
+    secret::SecretError,
 };
 
 /// Any reason, with the sentence of the layer that knows it.
@@ -26,6 +27,8 @@ pub(crate) enum CommandError {
     #[error(transparent)]
     Enrol(#[from] EnrolError),
     #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error(transparent)]
     Audit(#[from] AuditError),
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
@@ -41,6 +44,7 @@ impl CommandError {
             Self::Connect(error) => error.exit(),
             Self::Call(error) => error.exit(),
             Self::Rotate(error) => error.exit(),
+            Self::Secret(error) => error.exit(),
             Self::Bootstrap(error) => error.exit(),
             Self::Enrol(_) | Self::Write(_) => Exit::Failed,
         }

@@ -1,6 +1,6 @@
 //! What people type: `kubectl strongroom …`. One module for each command, and what they share.
 //!
-//! It holds no secret and prints none: the private key of the client's certificate goes from its file into TLS.
+//! It prints no secret but what it was asked for: the private key of the client's certificate goes from its file into TLS.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -18,6 +18,7 @@ mod output;
 mod rotate;
 mod rpc;
 mod run;
+mod secret;
 mod status;
 mod tls;
 mod version;

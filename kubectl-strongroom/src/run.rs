@@ -5,12 +5,12 @@ use std::{ffi::OsString, io::Write};
 use clap::Parser;
 
 use crate::{
-    args::{Args, AuditCommand, ClockCommand, Command, EnrolCommand, RotateCommand},
+    args::{Args, AuditCommand, ClockCommand, Command, EnrolCommand, RotateCommand, SecretCommand},
     audit, bootstrap, clock, enrol,
     environment::Environment,
     error::CommandError,
     exit::Exit,
-    rotate, status, version,
+    rotate, secret, status, version,
 };
 
 /// Runs one command line, the program's name included.
@@ -71,6 +71,10 @@ fn dispatch(
             }
             Command::Clock(ClockCommand::Confirm(args)) => {
                 clock::confirm(args, environment, out).await
+            }
+            Command::Secret(SecretCommand::Set(args)) => secret::set(args, environment, out).await,
+            Command::Secret(SecretCommand::Reveal(args)) => {
+                secret::reveal(args, environment, out).await
             }
             Command::Audit(AuditCommand::Verify(args)) => audit::run(args, out, err),
             Command::Bootstrap(args) => Ok(bootstrap::run(args, environment, out, err).await?),

@@ -231,8 +231,9 @@ mod tests {
         at(0);
         let until = Until::extendable(clock.clone(), Duration::from_secs(10));
         let shown = Until::extendable(clock.clone(), Duration::from_secs(10));
-        shown.clone().extend(UnixMillis::new(1_060_000));
-        shown.extend(UnixMillis::new(1_030_000));
+        let seen_by_a_call = shown.clone();
+        seen_by_a_call.extend(UnixMillis::new(1_060_000));
+        seen_by_a_call.extend(UnixMillis::new(1_030_000));
         at(10);
         assert!(!until.has_passed());
         at(11);

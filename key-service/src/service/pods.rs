@@ -247,7 +247,7 @@ impl Service {
                 let asked = format!("{}/name:{secret}", asked(pod));
                 self.record_failure::<action::ReadSecret>(&context, &asked, &error)
                     .await;
-                Err(error)
+                Err(*error)
             }
         }
     }

@@ -1,6 +1,7 @@
 //! A key service that says what a test tells it to, behind the TLS that clients must insist on.
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
     thread::JoinHandle,
@@ -8,15 +9,19 @@ use std::{
 
 use strongroom_api::strongroom::v1::{
     AuditLog, ChangeVersionRequest, ClockJump, Condition, ConfirmClockRequest,
-    ConfirmClockResponse, CreateKeyRequest, CreateKeyRingRequest, DescribeInstanceRequest,
-    DescribeInstanceResponse, DescribeKeyRequest, InviteNodeRequest, Key, KeyRing, KeyVersion,
-    KeyVersionState, ListKeyRingsRequest, ListKeyRingsResponse, ListKeysRequest, ListKeysResponse,
-    NodeInvitation, RotateKeyRequest, ScheduleVersionDestructionRequest, ServiceClock,
-    SetPrimaryVersionRequest, Token,
+    ConfirmClockResponse, CreateKeyRequest, CreateKeyRingRequest, CreateSecretRequest,
+    DescribeInstanceRequest, DescribeInstanceResponse, DescribeKeyRequest, DescribeSecretRequest,
+    InviteNodeRequest, Key, KeyRing, KeyVersion, KeyVersionState, ListKeyRingsRequest,
+    ListKeyRingsResponse, ListKeysRequest, ListKeysResponse, ListSecretsRequest,
+    ListSecretsResponse, NodeInvitation, RevealSecretRequest, RevealSecretResponse,
+    RotateKeyRequest, RotateSecretRequest, ScheduleVersionDestructionRequest, Secret, SecretStage,
+    SecretVersion, ServiceClock, SetPrimaryVersionRequest, SetSecretAccessRequest,
+    SetSecretValueRequest, Token,
     clock_server::{Clock, ClockServer},
     instance_server::{Instance, InstanceServer},
     keys_server::{Keys, KeysServer},
     nodes_server::{Nodes, NodesServer},
+    secrets_server::{Secrets, SecretsServer},
 };
 use tokio::{net::TcpListener, sync::oneshot};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -43,6 +48,10 @@ pub(crate) struct State {
     pub(crate) confirmation: Result<ConfirmClockResponse, Status>,
     /// The times that confirmations brought along.
     pub(crate) seen: Vec<prost_types::Timestamp>,
+    /// The fields of every secret.
+    pub(crate) fields: HashMap<String, Vec<u8>>,
+    /// Secret and reason of the last reveal.
+    pub(crate) revealed: Option<RevealSecretRequest>,
 }
 
 /// Serves until it is dropped.
@@ -63,6 +72,8 @@ impl Fake {
             invitation: None,
             confirmation: Ok(confirmation()),
             seen: Vec::new(),
+            fields: HashMap::new(),
+            revealed: None,
         }));
         let tls = ServerTlsConfig::new()
             .identity(tonic::transport::Identity::from_pem(
@@ -87,6 +98,7 @@ impl Fake {
                     .add_service(InstanceServer::new(handler.clone()))
                     .add_service(NodesServer::new(handler.clone()))
                     .add_service(ClockServer::new(handler.clone()))
+                    .add_service(SecretsServer::new(handler.clone()))
                     .add_service(KeysServer::new(handler))
                     .serve_with_incoming_shutdown(incoming, async {
                         let _ = stopped.await;
@@ -249,6 +261,87 @@ impl Clock for Handler {
         let mut state = self.0.lock().unwrap();
         state.seen.extend(request.into_inner().now);
         state.confirmation.clone().map(Response::new)
+    }
+}
+
+#[async_trait]
+impl Secrets for Handler {
+    async fn set_secret_value(
+        &self,
+        request: Request<SetSecretValueRequest>,
+    ) -> Result<Response<Secret>, Status> {
+        let request = request.into_inner();
+        assert_eq!(request.ring_id, RING);
+        self.0.lock().unwrap().fields = request.fields;
+        Ok(Response::new(Secret {
+            name: request.secret,
+            versions: vec![
+                secret_version("1.1", SecretStage::Previous),
+                secret_version("1.2", SecretStage::Current),
+            ],
+            ..Secret::default()
+        }))
+    }
+
+    async fn reveal_secret(
+        &self,
+        request: Request<RevealSecretRequest>,
+    ) -> Result<Response<RevealSecretResponse>, Status> {
+        let request = request.into_inner();
+        let mut state = self.0.lock().unwrap();
+        let mut fields = state.fields.clone();
+        fields.retain(|name, _| *name == request.field);
+        state.revealed = Some(request);
+        if fields.is_empty() {
+            return Err(Status::permission_denied("not you"));
+        }
+        Ok(Response::new(RevealSecretResponse {
+            version: "1.2".to_owned(),
+            fields,
+        }))
+    }
+
+    async fn create_secret(
+        &self,
+        _: Request<CreateSecretRequest>,
+    ) -> Result<Response<Secret>, Status> {
+        Err(never())
+    }
+
+    async fn describe_secret(
+        &self,
+        _: Request<DescribeSecretRequest>,
+    ) -> Result<Response<Secret>, Status> {
+        Err(never())
+    }
+
+    async fn list_secrets(
+        &self,
+        _: Request<ListSecretsRequest>,
+    ) -> Result<Response<ListSecretsResponse>, Status> {
+        Err(never())
+    }
+
+    async fn rotate_secret(
+        &self,
+        _: Request<RotateSecretRequest>,
+    ) -> Result<Response<Secret>, Status> {
+        Err(never())
+    }
+
+    async fn set_secret_access(
+        &self,
+        _: Request<SetSecretAccessRequest>,
+    ) -> Result<Response<Secret>, Status> {
+        Err(never())
+    }
+}
+
+fn secret_version(version: &str, stage: SecretStage) -> SecretVersion {
+    SecretVersion {
+        version: version.to_owned(),
+        stage: stage.into(),
+        ..SecretVersion::default()
     }
 }
 

@@ -10,6 +10,7 @@ mod fake;
 mod pki;
 mod reference;
 mod rotate;
+mod secret;
 mod status;
 mod usage;
 mod version;

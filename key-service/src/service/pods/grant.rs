@@ -27,7 +27,7 @@ pub(super) struct Grant {
 /// A secret of the pod's namespace that is not given, and why.
 pub(super) struct Refused {
     pub(super) secret: Name,
-    pub(super) error: CallError,
+    pub(super) error: Box<CallError>,
 }
 
 impl Service {
@@ -42,7 +42,7 @@ impl Service {
             let granted = self.grant_one(&caller, pod, secret);
             granted.map_err(|error| Refused {
                 secret: secret.clone(),
-                error,
+                error: Box::new(error),
             })
         };
         secrets.iter().map(grant).collect()

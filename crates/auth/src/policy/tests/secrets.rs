@@ -76,22 +76,34 @@ fn an_account_is_its_cluster_namespace_name_and_uid() {
 }
 
 #[test]
+fn each_part_of_an_account_tells_it_from_another() {
+    let entity = |tenant, id| entities::service_account(&ServiceAccount { tenant, id });
+    let ours = entity(tenant("east", "payments"), object("api", "1"));
+    for other in [
+        entity(tenant("west", "payments"), object("api", "1")),
+        entity(tenant("east", "ledger"), object("api", "1")),
+        entity(tenant("east", "payments"), object("web", "1")),
+        entity(tenant("east", "payments"), object("api", "2")),
+    ] {
+        assert_ne!(ours, other);
+    }
+}
+
+#[test]
 fn all_64_bindings_of_a_record_count() {
     let policy = Policy::new(&administrators(), &[]).unwrap();
     let account = |number: u32| object("api", &number.to_string());
     let readers: Vec<_> = (0..64).map(account).collect();
     let db = secret(Some(tenant("east", "payments")), &readers);
-    for (number, expected) in [
-        (0, Decision::Allow),
-        (63, Decision::Allow),
-        (64, Decision::Deny),
-    ] {
+    for number in 0..65 {
         let caller = pod(tenant("east", "payments"), account(number));
-        assert_eq!(
-            ask(&policy, &caller, ActionKind::ReadSecret, &db),
-            expected,
-            "{number}"
-        );
+        let decision = ask(&policy, &caller, ActionKind::ReadSecret, &db);
+        let expected = if number < 64 {
+            Decision::Allow
+        } else {
+            Decision::Deny
+        };
+        assert_eq!(decision, expected, "{number}");
     }
 }
 
