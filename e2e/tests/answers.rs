@@ -96,9 +96,18 @@ const STATES: &[(&str, BringAbout)] = &[
             story.stage.start(Program::KmsPlugin, "")
         },
     ),
+    ("the volume of the plugin's state is not mounted", |story| {
+        story.stage.recover()?;
+        story.end(Program::KmsPlugin)?;
+        let folder = story.stage.installation.path("plugin");
+        fs::rename(&folder, folder.with_extension("away"))?;
+        story.stage.start(Program::KmsPlugin, "")
+    }),
     (
         "another instance answers than the plugin is pinned to",
         |story| {
+            let folder = story.stage.installation.path("plugin");
+            fs::rename(folder.with_extension("away"), &folder)?;
             story.stage.recover()?;
             story.edit_state(|state| state["instanceId"] = "0f".repeat(16).into())
         },
