@@ -147,19 +147,20 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// The running container process of a program.
+    /// The process of a program that serves; the agent's worker is not one.
     ///
     /// # Errors
     /// When it does not start.
     pub fn process(&self, program: &str) -> Result<Process> {
         let node = self.node()?;
+        let serving = || -> Result<Option<Process>> {
+            let processes = node.processes(program)?;
+            Ok(processes.into_iter().find(|process| serves(*process)))
+        };
         wait(LIMIT, &format!("{program} runs"), || {
-            Ok(!node.processes(program)?.is_empty())
+            Ok(serving()?.is_some())
         })?;
-        node.processes(program)?
-            .into_iter()
-            .next()
-            .with_context(|| format!("{program} has just ended"))
+        serving()?.with_context(|| format!("{program} has just ended"))
     }
 
     /// What `/readyz` of a program says: status and text. The ports are those of the samples.
@@ -171,6 +172,11 @@ impl ControlPlane {
         self.node()?
             .output("curl", &["-sS", "--max-time", "2", &url])
     }
+}
+
+fn serves(process: Process) -> bool {
+    let words = fs::read(format!("/proc/{}/cmdline", process.id())).unwrap_or_default();
+    words.split(|byte| *byte == 0).nth(1) == Some(b"serve")
 }
 
 /// Standard output of a program that must succeed.

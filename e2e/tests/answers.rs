@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use strongroom_api::{kubernetes::kms::v2::EncryptResponse, strongroom::v1::ChangeVersionRequest};
-use strongroom_e2e::{stage::Stage, world::wait};
+use strongroom_e2e::{mtls::StoryClock, stage::Stage, world::wait};
 use strongroom_hack::{
     installation::Program,
     paths,
@@ -48,6 +48,7 @@ fn each_state_has_the_answers_of_the_table() -> Result<()> {
         shown == states()?,
         "the table has states that are not shown"
     );
+    story.clock.remove()?;
     story.stage.clean_up()
 }
 
@@ -56,7 +57,12 @@ type BringAbout = fn(&mut Story) -> Result<()>;
 /// The states in the order of the table; each begins where the one before has ended.
 const STATES: &[(&str, BringAbout)] = &[
     ("everything works", |_| Ok(())),
+    ("the machine's clock has jumped", |story| {
+        story.clock.turn(7200)?;
+        story.wait_jumped()
+    }),
     ("the HSM takes 2 s for each call", |story| {
+        story.clock.turn(0)?;
         for call in [Call::Decrypt, Call::Sign, Call::GetTokenInfo] {
             story.shim.steering.delay(call, Duration::from_secs(2))?;
         }
@@ -96,9 +102,18 @@ const STATES: &[(&str, BringAbout)] = &[
             story.stage.start(Program::KmsPlugin, "")
         },
     ),
+    ("the volume of the plugin's state is not mounted", |story| {
+        story.stage.recover()?;
+        story.end(Program::KmsPlugin)?;
+        let folder = story.stage.installation.path("plugin");
+        fs::rename(&folder, folder.with_extension("away"))?;
+        story.stage.start(Program::KmsPlugin, "")
+    }),
     (
         "another instance answers than the plugin is pinned to",
         |story| {
+            let folder = story.stage.installation.path("plugin");
+            fs::rename(folder.with_extension("away"), &folder)?;
             story.stage.recover()?;
             story.edit_state(|state| state["instanceId"] = "0f".repeat(16).into())
         },
@@ -121,6 +136,7 @@ const STATES: &[(&str, BringAbout)] = &[
 
 struct Story {
     stage: Stage,
+    clock: StoryClock,
     shim: Shim,
     sealed: EncryptResponse,
     /// The plugin's state before a story changed it.
@@ -129,16 +145,21 @@ struct Story {
 
 impl Story {
     fn begin() -> Result<Self> {
-        let mut stage = Stage::lay_out("answers", 27500, Build::Plain, |settings| {
+        let mut clock = None;
+        let mut stage = Stage::lay_out("answers", 27500, Build::FaultPoints, |settings| {
+            clock = Some(StoryClock::of(settings));
             settings.module = settings.root.join("etc/pkcs11-shim.so");
             settings.kek_cache_ttl = "10s".to_owned();
             settings.audit_capacity_mib = 2;
         })?;
+        let clock = clock.context("the settings were changed")?;
+        clock.start()?;
         let shim = Shim::place(&stage.installation.path("etc"))?;
         stage.bring_up()?;
         let sealed = stage.plugin.encrypt(&[9; 32])?;
         Ok(Self {
             stage,
+            clock,
             shim,
             sealed,
             state: String::new(),
@@ -156,6 +177,16 @@ impl Story {
             });
         let opened = plugin.decrypt(&self.sealed).map(drop);
         [status, plugin.encrypt(&[7; 32]).map(drop), opened].map(name)
+    }
+
+    fn wait_jumped(&self) -> Result<()> {
+        wait(LIMIT, "the jump is noticed", || {
+            let metrics = self
+                .stage
+                .installation
+                .probe(Program::KeyService, "/metrics")?;
+            Ok(metrics.body.contains("strongroom_clock_jumped 1"))
+        })
     }
 
     /// Waits until the key service has asked the token once more.

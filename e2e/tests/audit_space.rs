@@ -254,17 +254,26 @@ impl Tenant {
         })
     }
 
-    /// Encrypts until that is refused, and returns how often it was not.
+    fn description(&self) -> DescribeKeyRequest {
+        DescribeKeyRequest {
+            ring_id: self.ring_id.clone(),
+            key: TENANT.to_owned(),
+        }
+    }
+
+    /// Encrypts until that is refused, and returns how often it was not. A description has a shorter record, which may fit
+    /// where that of an encryption does not.
     fn fill(&self, stage: &Stage) -> Result<usize> {
         stage.block_on(async {
             let native = Native::connect(&stage.installation, TENANT).await?;
             let mut client = CryptoClient::new(native.channel());
-            for acknowledged in 0..10_000 {
-                if client.encrypt(self.encryption()).await.is_err() {
-                    return Ok(acknowledged);
-                }
+            let mut acknowledged = 0;
+            while client.encrypt(self.encryption()).await.is_ok() {
+                acknowledged += 1;
+                ensure!(acknowledged < 10_000, "the share never fills");
             }
-            bail!("the share never fills")
+            while native.keys().describe_key(self.description()).await.is_ok() {}
+            Ok(acknowledged)
         })
     }
 
@@ -273,13 +282,9 @@ impl Tenant {
         stage.block_on(async {
             let native = Native::connect(&stage.installation, TENANT).await?;
             let mut client = CryptoClient::new(native.channel());
-            let describe = DescribeKeyRequest {
-                ring_id: self.ring_id.clone(),
-                key: TENANT.to_owned(),
-            };
             let refused = [
                 client.encrypt(self.encryption()).await.err(),
-                native.keys().describe_key(describe).await.err(),
+                native.keys().describe_key(self.description()).await.err(),
             ];
             refused
                 .into_iter()

@@ -2,7 +2,14 @@
 //! nothing into the folder below the mount, and go on by themselves.
 #![forbid(unsafe_code)]
 
-use std::{fs, path::PathBuf, process::Command, thread, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, chown},
+    path::PathBuf,
+    process::Command,
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use strongroom_api::kubernetes::kms::v2::EncryptResponse;
@@ -188,7 +195,7 @@ impl Story {
     }
 }
 
-/// A folder of the installation as a volume: taken away, an empty folder of root's lies in its place.
+/// A folder of the installation as a volume: taken away, an empty folder lies in its place.
 struct Volume {
     at: PathBuf,
     kept: PathBuf,
@@ -202,6 +209,13 @@ impl Volume {
         };
         fs::rename(&volume.at, &volume.kept)?;
         fs::create_dir(&volume.at)?;
+        // Where the program may write, nothing but its care keeps it from doing so. The plugin's folder stays root's: an empty
+        // one of its own is a first start.
+        if folder != "plugin" {
+            let owner = fs::metadata(&volume.kept)?;
+            chown(&volume.at, Some(owner.uid()), Some(owner.gid()))?;
+            fs::set_permissions(&volume.at, owner.permissions())?;
+        }
         Ok(volume)
     }
 

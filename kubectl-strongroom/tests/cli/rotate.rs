@@ -298,7 +298,7 @@ fn wait_that_is_over_too_early_is_exit_code_3() {
         "etcd",
         "--wait",
         "--timeout",
-        "20ms",
+        "1s",
         "--plugin-metrics",
         &url,
     ];
@@ -307,7 +307,7 @@ fn wait_that_is_over_too_early_is_exit_code_3() {
     assert!(outcome.out.ends_with("Plugin   NO\n"), "{}", outcome.out);
     expect![[r#"
         waiting: 0 of 1 report the new key id; missing: plugin URL (older key id)
-        error: not yet: after 20ms 0 of 1 report the new key id; missing: plugin URL (older key id); run the same command with --from 1.1 to go on waiting
+        error: not yet: after 1s 0 of 1 report the new key id; missing: plugin URL (older key id); run the same command with --from 1.1 to go on waiting
     "#]].assert_eq(&outcome.err.replace(&url, "URL"));
     assert_eq!(fake.state().rotations, 1);
 }
