@@ -1,14 +1,21 @@
 //! Makes the driver known to kubelet, which looks for sockets in a folder and asks whoever serves there.
 
-use std::path::PathBuf;
+mod authority;
+
+use std::{io, path::PathBuf};
 
 use strongroom_api::kubernetes::pluginregistration::v1::{
     InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse, registration_server,
 };
-use strongroom_runtime::Condition;
+use strongroom_runtime::{
+    Condition,
+    socket::{Incoming, PeerStream},
+};
 use tokio::sync::mpsc;
-use tonic::{Request, Response, Status};
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, transport::server::Connected};
 
+use self::authority::Localhost;
 use crate::NAME;
 
 /// What kubelet knows as a CSI driver.
@@ -20,6 +27,17 @@ const VERSION: &str = "1.0.0";
 #[derive(Debug, thiserror::Error)]
 #[error("kubelet refused to register the driver: {0}")]
 pub struct NotRegistered(String);
+
+/// The connections of kubelet as our HTTP/2 understands them.
+pub fn understood(
+    incoming: Incoming,
+) -> impl Stream<
+    Item = io::Result<
+        impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Connected + Unpin + Send + 'static,
+    >,
+> {
+    incoming.map(|stream: io::Result<PeerStream>| stream.map(Localhost::new))
+}
 
 /// Answers kubelet.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use crate::{
     exposition::{Counters, Exposition},
     identity::Identity,
     node::Node,
-    registration::Registration,
+    registration::{self, Registration},
     source::{Source, SourceConfigError},
     table::Table,
     volume::{Pods, SelfTestError, SystemError, self_test},
@@ -163,7 +163,7 @@ fn spawn_registration(
     config: &Config,
     registered: strongroom_runtime::Condition,
 ) -> Result<(), StartError> {
-    let incoming = bind(&config.registration_socket())?;
+    let incoming = registration::understood(bind(&config.registration_socket())?);
     let (registration, mut refused) = Registration::new(config.socket(), registered);
     let shutdown = handle.shutdown();
     handle.spawn("registration", async move {

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use strongroom_hack::{
-    image::{self, Layer},
+    image::{self, Layer, Subject},
     installation::{AGENT_UID, Program},
     programs::{Build, Programs},
 };
@@ -43,6 +43,16 @@ fn static_images_hold_a_program_and_its_licence() -> Result<()> {
 }
 
 #[test]
+fn drivers_image_holds_a_folder_for_its_self_test_too() -> Result<()> {
+    assert_eq!(
+        listing(&image::layers(Subject::CsiDriver, programs())?),
+        "0755 run/\n0700 run/strongroom-csi/\n0755 usr/\n0755 usr/bin/\n0755 usr/bin/csi-driver\n0755 usr/share/\n\
+         0755 usr/share/doc/\n0755 usr/share/doc/strongroom/\n0644 usr/share/doc/strongroom/LICENSE\n"
+    );
+    Ok(())
+}
+
+#[test]
 fn hsm_agents_image_holds_libraries_and_one_program() -> Result<()> {
     let listing = listing(&image::layers(Program::HsmAgent, programs())?);
     let programs: Vec<&str> = listing
@@ -68,7 +78,7 @@ fn same_programs_are_the_same_archives() -> Result<()> {
     let folders = [tempfile::tempdir()?, tempfile::tempdir()?];
     for folder in &folders {
         let written = image::write(folder.path(), Build::Image)?;
-        assert_eq!(written.images.len(), 3);
+        assert_eq!(written.images.len(), 4);
     }
     let mut names: Vec<_> = fs::read_dir(folders[0].path())?
         .map(|entry| Ok(entry?.file_name()))
@@ -77,6 +87,7 @@ fn same_programs_are_the_same_archives() -> Result<()> {
     assert_eq!(
         names,
         [
+            "csi-driver.tar",
             "hsm-agent.tar",
             "key-service.tar",
             "kms-plugin.tar",
@@ -95,6 +106,7 @@ fn static_programs_need_nothing_of_the_machine() -> Result<()> {
     for program in [
         programs().key_service(),
         programs().kms_plugin(),
+        programs().csi_driver(),
         programs().kubectl_strongroom(),
     ] {
         let read = |what: &str| -> Result<String> {

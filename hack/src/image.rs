@@ -22,6 +22,50 @@ use crate::{paths, progress};
 pub use archive::{Archive, Description, pack};
 pub use layer::Layer;
 
+/// The folder in the driver's image on which it tries mounts at its start.
+const SELF_TEST_FOLDER: &str = "run/strongroom-csi";
+
+/// A program that runs in a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// One of an installation.
+    Installed(Program),
+    /// The driver that runs on each node, as root: it mounts.
+    CsiDriver,
+}
+
+impl Subject {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Installed(Program::HsmAgent),
+        Self::Installed(Program::KeyService),
+        Self::Installed(Program::KmsPlugin),
+        Self::CsiDriver,
+    ];
+
+    /// The name of its binary.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Installed(program) => program.name(),
+            Self::CsiDriver => "csi-driver",
+        }
+    }
+
+    const fn uid(self) -> u32 {
+        match self {
+            Self::Installed(program) => program.uid(),
+            Self::CsiDriver => 0,
+        }
+    }
+}
+
+impl From<Program> for Subject {
+    fn from(program: Program) -> Self {
+        Self::Installed(program)
+    }
+}
+
 /// What all our images are called by: a name of our own, which no runtime completes with somebody's registry.
 pub const PREFIX: &str = "strongroom.dev";
 
@@ -62,10 +106,10 @@ pub fn write(folder: &Path, build: Build) -> Result<Written> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {folder:?}"))?;
     let revision = revision();
     let mut images = Vec::new();
-    for program in Program::ALL {
-        let layers = layers(program, &programs)?;
-        let archive = pack(&describe(program, revision.as_deref()), &layers)?;
-        images.push(save(folder, program, &archive)?);
+    for subject in Subject::ALL {
+        let layers = layers(subject, &programs)?;
+        let archive = pack(&describe(subject, revision.as_deref()), &layers)?;
+        images.push(save(folder, subject, &archive)?);
     }
     let source = programs.kubectl_strongroom();
     let kubectl_strongroom = folder.join("kubectl-strongroom");
@@ -82,43 +126,45 @@ pub fn write(folder: &Path, build: Build) -> Result<Written> {
 ///
 /// # Errors
 /// When a Debian package is not to be had, or the program cannot be read.
-pub fn layers(program: Program, programs: &Programs) -> Result<Vec<Layer>> {
-    let path = programs.folder().join(program.name());
+pub fn layers(subject: impl Into<Subject>, programs: &Programs) -> Result<Vec<Layer>> {
+    let subject = subject.into();
+    let path = programs.folder().join(subject.name());
     let bytes = fs::read(&path).with_context(|| format!("cannot read {path:?}"))?;
     let license = fs::read(paths::checkout().join("LICENSE"))?;
     let own = Layer::default()
-        .file(entrypoint(program).trim_start_matches('/'), 0o755, bytes)
+        .file(entrypoint(subject).trim_start_matches('/'), 0o755, bytes)
         .file("usr/share/doc/strongroom/LICENSE", 0o644, license);
-    match program {
-        Program::HsmAgent => Ok(vec![debian::base()?, own]),
-        Program::KeyService | Program::KmsPlugin => Ok(vec![own]),
+    match subject {
+        Subject::Installed(Program::HsmAgent) => Ok(vec![debian::base()?, own]),
+        Subject::Installed(Program::KeyService | Program::KmsPlugin) => Ok(vec![own]),
+        Subject::CsiDriver => Ok(vec![own.folder(SELF_TEST_FOLDER, 0o700)]),
     }
 }
 
-fn entrypoint(program: Program) -> String {
-    format!("/usr/bin/{}", program.name())
+fn entrypoint(subject: Subject) -> String {
+    format!("/usr/bin/{}", subject.name())
 }
 
 /// Name and tag of a program's image.
 #[must_use]
-pub fn reference(program: Program) -> String {
+pub fn reference(subject: impl Into<Subject>) -> String {
     let version = env!("CARGO_PKG_VERSION");
-    format!("{PREFIX}/{}:{version}", program.name())
+    format!("{PREFIX}/{}:{version}", subject.into().name())
 }
 
-fn describe(program: Program, revision: Option<&str>) -> Description {
+fn describe(subject: Subject, revision: Option<&str>) -> Description {
     let label =
         |name: &str, value: &str| (format!("org.opencontainers.image.{name}"), value.to_owned());
     let mut labels = BTreeMap::from([
-        label("title", &format!("Strongroom {}", program.name())),
+        label("title", &format!("Strongroom {}", subject.name())),
         label("version", env!("CARGO_PKG_VERSION")),
         label("licenses", "Apache-2.0"),
     ]);
     labels.extend(revision.map(|revision| label("revision", revision)));
     Description {
-        reference: reference(program),
-        user: program.uid(),
-        entrypoint: entrypoint(program),
+        reference: reference(subject),
+        user: subject.uid(),
+        entrypoint: entrypoint(subject),
         labels,
     }
 }
@@ -143,12 +189,12 @@ fn revision() -> Option<String> {
     })
 }
 
-fn save(folder: &Path, program: Program, archive: &Archive) -> Result<Image> {
-    let path = folder.join(format!("{}.tar", program.name()));
+fn save(folder: &Path, subject: Subject, archive: &Archive) -> Result<Image> {
+    let path = folder.join(format!("{}.tar", subject.name()));
     replace(&path, &archive.bytes, 0o644)?;
     Ok(Image {
-        name: program.name(),
-        reference: reference(program),
+        name: subject.name(),
+        reference: reference(subject),
         image_id: archive.image_id.clone(),
         archive: path,
         archive_digest: format!("sha256:{}", archive::sha256(&archive.bytes)),
@@ -170,7 +216,7 @@ mod tests {
 
     #[test]
     fn description_says_who_runs_what() {
-        let description = describe(Program::KmsPlugin, Some("abc-dirty"));
+        let description = describe(Program::KmsPlugin.into(), Some("abc-dirty"));
         assert_eq!(description.user, 2002);
         assert_eq!(description.entrypoint, "/usr/bin/kms-plugin");
         let reference = description.reference;

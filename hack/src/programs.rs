@@ -29,18 +29,19 @@ pub enum Build {
     ReleaseImage,
 }
 
-const PACKAGES: [&str; 4] = [
+const PACKAGES: [&str; 5] = [
     "strongroom-key-service",
     "strongroom-hsm-agent",
     "strongroom-kms-plugin",
     "strongroom-kubectl-strongroom",
+    "strongroom-csi-driver",
 ];
 
 /// The package that loads a PKCS#11 module, which a static program cannot do.
 const HSM_AGENT: &str = PACKAGES[1];
 
 /// The packages that have fault points.
-const FAULTY: [&str; 3] = [PACKAGES[0], PACKAGES[1], PACKAGES[2]];
+const FAULTY: [&str; 4] = [PACKAGES[0], PACKAGES[1], PACKAGES[2], PACKAGES[4]];
 
 /// The programs of one build.
 #[derive(Clone, Debug)]
@@ -86,6 +87,11 @@ impl Programs {
     /// Returns the program that the API server talks to.
     pub fn kms_plugin(&self) -> PathBuf {
         self.folder.join("kms-plugin")
+    }
+
+    /// Returns the program that puts secrets into pods.
+    pub fn csi_driver(&self) -> PathBuf {
+        self.folder.join("csi-driver")
     }
 
     /// Returns the program that people type.

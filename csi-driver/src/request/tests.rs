@@ -1,3 +1,5 @@
+//! Requests of kubelet: what is understood, and what is refused by which sentence.
+
 use strongroom_api::csi::v1::volume_capability::{AccessMode, BlockVolume, MountVolume};
 
 use super::*;

@@ -6,6 +6,7 @@ use strongroom_api::{
     csi::v1::{NodeGetCapabilitiesRequest, NodeGetInfoRequest},
     kubernetes::pluginregistration::v1::{InfoRequest, RegistrationStatus},
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::{Code, Status};
 
 use crate::support::{
@@ -65,6 +66,58 @@ fn kubelet_finds_the_driver_and_learns_what_it_can() {
                 .unwrap()
                 .into_inner();
             assert_eq!(can.capabilities.len(), 3);
+        });
+    });
+}
+
+/// What grpc-go sends when it dials a path: the preface, empty settings, the fields of `GetInfo` and an empty message.
+fn greeting_of_kubelet() -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let fields = [
+        &b"\x83\x86\x45"[..],
+        &text("/pluginregistration.Registration/GetInfo"),
+        b"\x41",
+        &text("%2Fvar%2Flib%2Fkubelet%2Fplugins_registry%2Fcsi.strongroom.dev-reg.sock"),
+        b"\x5f",
+        &text("application/grpc"),
+        b"\x40",
+        &text("te"),
+        &text("trailers"),
+    ]
+    .concat();
+    let length = u8::try_from(fields.len()).unwrap();
+    [
+        &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
+        &[0, 0, 0, 4, 0, 0, 0, 0, 0],
+        &[0, 0, length, 1, 4, 0, 0, 0, 1],
+        &fields,
+        &[0, 0, 5, 0, 1, 0, 0, 0, 1],
+        &[0; 5],
+    ]
+    .concat()
+}
+
+#[test]
+fn kubelet_is_understood_though_it_names_a_path_as_authority() {
+    in_own_mounts(|| {
+        run(async {
+            let stage = Stage::new().await;
+            let _driver = stage.start().await;
+            let path = stage.config.registration_socket();
+            let mut stream = tokio::net::UnixStream::connect(path).await.unwrap();
+            stream.write_all(&greeting_of_kubelet()).await.unwrap();
+            loop {
+                let mut header = [0; 9];
+                stream.read_exact(&mut header).await.unwrap();
+                let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+                let mut payload = vec![0; length as usize];
+                stream.read_exact(&mut payload).await.unwrap();
+                assert_ne!(header[3], 3, "the stream was reset");
+                let text = String::from_utf8_lossy(&payload);
+                if header[3] == 0 && text.contains("csi.strongroom.dev") {
+                    break;
+                }
+            }
         });
     });
 }

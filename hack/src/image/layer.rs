@@ -40,6 +40,13 @@ impl Layer {
         self
     }
 
+    /// Adds an empty folder, and those that lead to it.
+    #[must_use]
+    pub fn folder(mut self, path: &str, mode: u32) -> Self {
+        self.insert(path, mode, Content::Folder);
+        self
+    }
+
     /// Adds a link, and the folders that lead to it.
     #[must_use]
     pub fn link(mut self, path: &str, target: &str) -> Self {
