@@ -9,9 +9,11 @@ use tokio::{
 };
 
 use crate::support::{
-    in_own_mounts, mounts_below, run,
-    stage::{POD_TOKEN, Stage, eventually},
+    in_own_mounts, run,
+    stage::{POD_TOKEN, Stage},
 };
+#[cfg(feature = "fault-points")]
+use crate::support::{mounts_below, stage::eventually};
 
 fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_csi-driver"));

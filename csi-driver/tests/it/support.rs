@@ -64,6 +64,7 @@ fn again<F>() -> Command {
 }
 
 /// The same test in this namespace.
+#[cfg(feature = "fault-points")]
 pub(crate) fn once_more<F>(_: &F) -> Command {
     let mut command = Command::new(env::current_exe().expect("the test is a program"));
     command.args(["--exact", &name::<F>(), "--nocapture"]);
