@@ -1,3 +1,5 @@
+//! The life of a secret, step by step and over random sequences of steps.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Frozen bytes of the records of secrets, and records that do not fit.
+
 use expect_test::expect;
 use prost::Message;
 use strongroom_core::{StoreEpoch, VersionId, VersionNumber};
