@@ -11,24 +11,19 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use strongroom_api::strongroom::v1::{
-    CreateKeyRingRequest, CreateSecretRequest, GeneratedField, GeneratedSource, Owner, RandomText,
-    RotateSecretRequest, SecretBinding, SecretRole, SecretSource, SetSecretAccessRequest,
-    generated_field::Kind, secret_source::Source, secrets_client::SecretsClient,
+use strongroom_e2e::{
+    native::Native,
+    tenant::{self, Tenant, UID},
+    world::wait,
 };
-use strongroom_e2e::{native::Native, world::wait};
 use strongroom_hack::{
     cluster::{BUSYBOX, Node, Options, ScopedCluster},
     installation::{Installation, Settings},
     programs::{Build, Programs},
 };
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
-use tonic::transport::Channel;
 
 const DRIVER: &str = include_str!("pods/csi-driver.yaml");
-const READER: &str = include_str!("pods/reader.yaml");
-const UID: &str = "jsonpath={.metadata.uid}";
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// A node with a real kubelet and the driver, and a key service beside it that holds a secret `db` of namespace
@@ -39,9 +34,7 @@ struct Story {
     driver: Option<Child>,
     // Outside the folders that are the node's own, so that the driver sees it.
     shared: TempDir,
-    runtime: Runtime,
-    native: Native,
-    ring: String,
+    tenant: Tenant,
 }
 
 impl Story {
@@ -49,33 +42,19 @@ impl Story {
         let cluster =
             ScopedCluster::up(Options::new(format!("e2e-{name}").parse()?).with_nodes(1, 1)?)?;
         cluster.kubectl_with_input(&["apply", "-f", "-"], &DRIVER.replace("IMAGE", BUSYBOX))?;
-        cluster.kubectl(&["create", "namespace", "payments"])?;
         let installation = install(name, first_port, &cluster)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()?;
-        let native = runtime.block_on(Native::connect(&installation, "administrator"))?;
-        let uid = cluster.kubectl(&["get", "namespace", "payments", "-o", UID])?;
-        let request = CreateKeyRingRequest {
-            name: "payments".to_owned(),
-            owner: Some(Owner {
-                cluster: "main".to_owned(),
-                namespace: "payments".to_owned(),
-                namespace_uid: uid,
-            }),
-        };
-        let created = runtime.block_on(native.keys().create_key_ring(request))?;
+        let tenant = Tenant::create(&cluster, async || {
+            Ok(Native::connect(&installation, "administrator")
+                .await?
+                .channel())
+        })?;
         let mut story = Self {
             cluster,
             installation,
             driver: None,
             shared: tempfile::tempdir()?,
-            runtime,
-            native,
-            ring: created.into_inner().id,
+            tenant,
         };
-        story.create_secret()?;
         story.start_driver()?;
         Ok(story)
     }
@@ -148,87 +127,8 @@ impl Story {
         Ok(())
     }
 
-    fn secrets(&self) -> SecretsClient<Channel> {
-        SecretsClient::new(self.native.channel())
-    }
-
-    fn create_secret(&self) -> Result<()> {
-        let field = |name: &str, kind| GeneratedField {
-            name: name.to_owned(),
-            kind: Some(kind),
-        };
-        let source = Source::Generate(GeneratedSource {
-            fields: vec![
-                field("username", Kind::Value("payments_api".to_owned())),
-                field("password", Kind::Random(RandomText::default())),
-            ],
-        });
-        let request = CreateSecretRequest {
-            ring_id: self.ring.clone(),
-            name: "db".to_owned(),
-            source: Some(SecretSource {
-                source: Some(source),
-            }),
-            access: Vec::new(),
-        };
-        self.runtime
-            .block_on(self.secrets().create_secret(request))?;
-        Ok(())
-    }
-
-    /// Lets a service account of the namespace read the secret.
-    fn grant(&self, account: &str) -> Result<()> {
-        let uid = self.kubectl(&["get", "serviceaccount", account, "-o", UID])?;
-        let request = SetSecretAccessRequest {
-            ring_id: self.ring.clone(),
-            secret: "db".to_owned(),
-            etag: String::new(),
-            access: vec![SecretBinding {
-                role: SecretRole::SecretReader.into(),
-                service_account: account.to_owned(),
-                service_account_uid: uid,
-            }],
-        };
-        self.runtime
-            .block_on(self.secrets().set_secret_access(request))?;
-        Ok(())
-    }
-
-    fn rotate(&self) -> Result<()> {
-        let request = RotateSecretRequest {
-            ring_id: self.ring.clone(),
-            secret: "db".to_owned(),
-            etag: String::new(),
-        };
-        self.runtime
-            .block_on(self.secrets().rotate_secret(request))?;
-        Ok(())
-    }
-
-    fn create_account(&self, name: &str) -> Result<()> {
-        self.kubectl(&["create", "serviceaccount", name])?;
-        Ok(())
-    }
-
-    fn create_pod(&self, name: &str) -> Result<()> {
-        let manifest = READER.replace("NAME", name).replace("IMAGE", BUSYBOX);
-        self.cluster
-            .kubectl_with_input(&["apply", "-f", "-"], &manifest)?;
-        Ok(())
-    }
-
-    fn wait_until_runs(&self, pod: &str) -> Result<()> {
-        let pod = format!("pod/{pod}");
-        self.kubectl(&["wait", "--for=condition=Ready", &pod, "--timeout=120s"])?;
-        Ok(())
-    }
-
-    fn kubectl(&self, words: &[&str]) -> Result<String> {
-        self.cluster.kubectl(&[&["-n", "payments"], words].concat())
-    }
-
     fn exec(&self, pod: &str, script: &str) -> Result<String> {
-        self.kubectl(&["exec", pod, "--", "sh", "-c", script])
+        tenant::exec(&self.cluster, pod, script)
     }
 
     /// Volumes of ours that the node has mounted; each is in its table once for each place at which the disk is seen.
@@ -271,10 +171,9 @@ fn install(name: &str, first_port: u16, cluster: &ScopedCluster) -> Result<Insta
 #[test]
 fn pod_reads_its_secret_sees_it_rotate_and_leaves_nothing() -> Result<()> {
     let story = Story::begin("pods", 13900)?;
-    story.create_account("api")?;
-    story.grant("api")?;
-    story.create_pod("api")?;
-    story.wait_until_runs("api")?;
+    tenant::create_pod(&story.cluster, "api")?;
+    story.tenant.grant(&story.cluster, "api")?;
+    tenant::wait_until_runs(&story.cluster, "api")?;
     let password = "/run/secrets/app/db/password";
 
     let shown = story.exec("api", &format!("stat -L -c '%u %g %a' {password}; id -u"))?;
@@ -298,7 +197,7 @@ fn pod_reads_its_secret_sees_it_rotate_and_leaves_nothing() -> Result<()> {
         .find(|file| fs::exists(file).unwrap_or(false));
     let file = file.context("the pod's container runs")?;
     let began = Instant::now();
-    story.rotate()?;
+    story.tenant.rotate()?;
     // Looked at more often than `wait` does, for the figure that is printed.
     while fs::read_to_string(&file).is_ok_and(|now| now == first) && began.elapsed() < LIMIT {
         thread::sleep(Duration::from_millis(2));
@@ -316,8 +215,8 @@ fn pod_reads_its_secret_sees_it_rotate_and_leaves_nothing() -> Result<()> {
         "only polling brought it: {delay:?}"
     );
 
-    let uid = story.kubectl(&["get", "pod", "api", "-o", UID])?;
-    story.kubectl(&["delete", "pod", "api", "--timeout=60s"])?;
+    let uid = tenant::kubectl(&story.cluster, &["get", "pod", "api", "-o", UID])?;
+    tenant::kubectl(&story.cluster, &["delete", "pod", "api", "--timeout=60s"])?;
     wait(LIMIT, "the volume is gone", || Ok(story.mounts()? == 0))?;
     let folder = story
         .node()?
@@ -329,15 +228,17 @@ fn pod_reads_its_secret_sees_it_rotate_and_leaves_nothing() -> Result<()> {
 #[test]
 fn pod_without_the_role_is_told_what_to_add_and_starts_once_it_is() -> Result<()> {
     let story = Story::begin("pods-role", 13920)?;
-    story.create_account("api")?;
-    story.create_pod("api")?;
+    tenant::create_pod(&story.cluster, "api")?;
     wait(LIMIT, "the pod's author is told", || {
-        let events = story.kubectl(&["get", "events", "-o", "jsonpath={.items[*].message}"])?;
+        let events = tenant::kubectl(
+            &story.cluster,
+            &["get", "events", "-o", "jsonpath={.items[*].message}"],
+        )?;
         Ok(events.contains("ServiceAccount payments/api has no role SecretReader"))
     })?;
     assert_eq!(story.mounts()?, 0);
-    story.grant("api")?;
-    story.wait_until_runs("api")?;
+    story.tenant.grant(&story.cluster, "api")?;
+    tenant::wait_until_runs(&story.cluster, "api")?;
     assert_eq!(
         story.exec("api", "cat /run/secrets/app/db/username")?,
         "payments_api"
