@@ -252,6 +252,7 @@ impl Ask {
     pub fn want(&self) -> Want {
         Want {
             secrets: self.secrets.clone(),
+            bundle: String::new(),
         }
     }
 }

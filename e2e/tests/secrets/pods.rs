@@ -41,6 +41,7 @@ pub(crate) fn as_driver<T>(message: T, token: &str) -> Result<Request<T>> {
 pub(crate) fn want(secrets: &[&str]) -> Option<Want> {
     Some(Want {
         secrets: secrets.iter().map(|name| (*name).to_owned()).collect(),
+        bundle: String::new(),
     })
 }
 
