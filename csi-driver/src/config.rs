@@ -8,10 +8,12 @@ use std::{
     time::Duration,
 };
 
-use jiff::SignedDuration;
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 use strongroom_core::InstanceId;
-use strongroom_runtime::tls::{RemoteAddress, RootDigest};
+use strongroom_runtime::{
+    configuration::{self, ConfigurationError},
+    tls::{RemoteAddress, RootDigest},
+};
 
 use crate::{
     NAME,
@@ -21,24 +23,9 @@ use crate::{
 /// Why a configuration file is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the configuration {}", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file is not a configuration; the source names line and field.
-    #[error("the configuration {} is not valid", path.display())]
-    Parse {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong, where.
-        #[source]
-        source: serde_yaml_ng::Error,
-    },
+    /// The file cannot be read, or is no configuration.
+    #[error(transparent)]
+    File(#[from] ConfigurationError),
     /// A value is out of its range.
     #[error("the configuration is refused: {0}")]
     Value(&'static str),
@@ -62,7 +49,10 @@ pub struct Config {
     pub volume: VolumeConfig,
     /// After this time without a word of the key service a volume counts as stale: kubelet publishes it again every 60 to
     /// 90 seconds.
-    #[serde(default = "default_stale_after", deserialize_with = "duration")]
+    #[serde(
+        default = "default_stale_after",
+        deserialize_with = "configuration::duration"
+    )]
     pub stale_after: Duration,
     /// Address of `/healthz`, `/readyz` and `/metrics`, in clear.
     #[serde(default = "default_probes")]
@@ -81,16 +71,19 @@ pub struct KeyService {
     /// File of its root certificate, PEM.
     pub ca_file: Option<PathBuf>,
     /// SHA-256 of its root certificate, hexadecimal; the server sends the certificate itself along.
-    #[serde(default, deserialize_with = "root_digest")]
+    #[serde(default, deserialize_with = "configuration::sha256_if_there")]
     pub ca_sha256: Option<RootDigest>,
     /// The driver's own token, which kubelet replaces; read for each call.
     #[serde(default = "default_token_file")]
     pub token_file: PathBuf,
     /// The only instance that is believed; the first that answers when absent.
-    #[serde(default, deserialize_with = "instance_id")]
+    #[serde(default, deserialize_with = "configuration::parsed_if_there")]
     pub instance_id: Option<InstanceId>,
     /// Longest time for one read; kubelet gives up after two minutes.
-    #[serde(default = "default_deadline", deserialize_with = "duration")]
+    #[serde(
+        default = "default_deadline",
+        deserialize_with = "configuration::duration"
+    )]
     pub deadline: Duration,
 }
 
@@ -163,14 +156,7 @@ impl Config {
     ///
     /// When the file cannot be read, has an unknown field or a value out of its range.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let config: Self = serde_yaml_ng::from_str(&text).map_err(|source| ConfigError::Parse {
-            path: path.to_owned(),
-            source,
-        })?;
+        let config: Self = configuration::load(path)?;
         config.check()?;
         Ok(config)
     }
@@ -281,26 +267,6 @@ fn default_probes() -> SocketAddr {
 
 fn default_log() -> String {
     "info".to_owned()
-}
-
-/// Reads 64 hexadecimal digits.
-fn root_digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RootDigest>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let mut digest = [0; 32];
-    hex::decode_to_slice(&text, &mut digest)
-        .map_err(|_| de::Error::custom("a SHA-256 has 64 hexadecimal digits"))?;
-    Ok(Some(digest))
-}
-
-fn instance_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<InstanceId>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse().map(Some).map_err(de::Error::custom)
-}
-
-/// Reads a duration such as `250ms` or `1m 30s`.
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let signed = SignedDuration::deserialize(deserializer)?;
-    Duration::try_from(signed).map_err(|_| de::Error::custom("a duration is never negative"))
 }
 
 #[cfg(test)]

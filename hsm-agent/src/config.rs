@@ -3,13 +3,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
-use strongroom_runtime::socket::{Peers, PeersError};
+use strongroom_runtime::{
+    configuration::{self, ConfigurationError},
+    socket::{Peers, PeersError},
+};
 
 use crate::rpc::Rpc;
 
@@ -19,24 +21,9 @@ const LABEL_MAX: usize = 32;
 /// Why the configuration was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The file is not a configuration.
-    #[error("{} is not a valid configuration", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        #[source]
-        source: serde_yaml_ng::Error,
-    },
+    /// The file cannot be read, or is no configuration.
+    #[error(transparent)]
+    File(#[from] ConfigurationError),
     /// A path is relative.
     #[error("{field} is not an absolute path")]
     RelativePath {
@@ -147,14 +134,7 @@ fn every_rpc() -> BTreeSet<Rpc> {
 impl Config {
     /// Reads and checks a configuration file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let config: Self = serde_yaml_ng::from_str(&text).map_err(|source| ConfigError::Parse {
-            path: path.to_owned(),
-            source,
-        })?;
+        let config: Self = configuration::load(path)?;
         config.check()?;
         Ok(config)
     }
@@ -283,7 +263,7 @@ mod tests {
         check(
             "label:",
             "lable:",
-            "FILE is not a valid configuration: token: unknown field `lable`, expected one of `type`, `module`, \
+            "the configuration FILE is not valid: token: unknown field `lable`, expected one of `type`, `module`, \
              `label`, `pinFile`, `environment` at line 24 column 3",
         );
     }

@@ -10,9 +10,9 @@ use std::{
     time::Duration,
 };
 
-use jiff::SignedDuration;
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 use strongroom_core::RingId;
+use strongroom_runtime::configuration::{self, ConfigurationError};
 
 pub use clusters::{ClusterConfig, DriverConfig, WorkloadsConfig};
 
@@ -26,24 +26,9 @@ const KEK_CACHE_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Why a configuration file is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the configuration {path}")]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file is not a configuration; the source names line and field.
-    #[error("the configuration {path} is not valid")]
-    Parse {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong, where.
-        #[source]
-        source: serde_yaml_ng::Error,
-    },
+    /// The file cannot be read, or is no configuration.
+    #[error(transparent)]
+    File(#[from] ConfigurationError),
     /// A field has a value that cannot be.
     #[error("the configuration is not valid: {0}")]
     Invalid(&'static str),
@@ -89,7 +74,10 @@ pub struct Config {
     #[serde(default)]
     pub access: Vec<Access>,
     /// For how long a KEK may be used without the token: 10s to 168h.
-    #[serde(default = "default_kek_cache_ttl", deserialize_with = "duration")]
+    #[serde(
+        default = "default_kek_cache_ttl",
+        deserialize_with = "configuration::duration"
+    )]
     pub kek_cache_ttl: Duration,
     /// Filter of the log, such as `info` or `info,strongroom_key_service=debug`.
     #[serde(default = "default_log")]
@@ -157,7 +145,10 @@ pub struct AuditConfig {
     #[serde(default = "default_audit_segment_mib")]
     pub segment_mib: u64,
     /// How often a checkpoint is anchored in the store while there are new records: 100ms to 1h.
-    #[serde(default = "default_checkpoint_interval", deserialize_with = "duration")]
+    #[serde(
+        default = "default_checkpoint_interval",
+        deserialize_with = "configuration::duration"
+    )]
     pub checkpoint_interval: Duration,
 }
 
@@ -178,7 +169,7 @@ pub struct Access {
     /// Common name of a certificate.
     pub certificate: String,
     /// Id of the ring.
-    #[serde(deserialize_with = "ring_id")]
+    #[serde(deserialize_with = "configuration::parsed")]
     pub ring: RingId,
 }
 
@@ -199,14 +190,7 @@ impl Config {
     /// # Errors
     /// Names file, line and field.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let config: Self = serde_yaml_ng::from_str(&text).map_err(|source| ConfigError::Parse {
-            path: path.to_owned(),
-            source,
-        })?;
+        let config: Self = configuration::load(path)?;
         config.check()
     }
 
@@ -215,10 +199,7 @@ impl Config {
     /// # Errors
     /// Names line and field.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let config: Self = serde_yaml_ng::from_str(text).map_err(|source| ConfigError::Parse {
-            path: PathBuf::from("-"),
-            source,
-        })?;
+        let config: Self = configuration::parse(Path::new("-"), text)?;
         config.check()
     }
 
@@ -321,21 +302,6 @@ const fn default_audit_segment_mib() -> u64 {
 
 const fn default_checkpoint_interval() -> Duration {
     Duration::from_secs(1)
-}
-
-/// Durations as Kubernetes writes them, such as `12h` or `1m30s`.
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let parsed: SignedDuration = text
-        .parse()
-        .map_err(|_| de::Error::custom("a duration such as 12h or 1m30s"))?;
-    Duration::try_from(parsed).map_err(|_| de::Error::custom("a duration is not negative"))
-}
-
-fn ring_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RingId, D::Error> {
-    String::deserialize(deserializer)?
-        .parse()
-        .map_err(de::Error::custom)
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ use std::{
     time::Duration,
 };
 
-use jiff::SignedDuration;
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 use strongroom_runtime::{
+    configuration::{self, ConfigurationError},
     socket::{OVERFLOW_UID, Peers, PeersError},
     tls::{RemoteAddress, RootDigest},
 };
@@ -18,24 +18,9 @@ use strongroom_runtime::{
 /// Why a configuration file is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the configuration {}", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file is not a configuration; the source names line and field.
-    #[error("the configuration {} is not valid", path.display())]
-    Parse {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong, where.
-        #[source]
-        source: serde_yaml_ng::Error,
-    },
+    /// The file cannot be read, or is no configuration.
+    #[error(transparent)]
+    File(#[from] ConfigurationError),
     /// A value is out of its range.
     #[error("the configuration is refused: {0}")]
     Value(&'static str),
@@ -62,7 +47,10 @@ pub struct Config {
     #[serde(default)]
     pub status: StatusConfig,
     /// Longest time for one Encrypt or Decrypt; kube-apiserver gives up after 3s.
-    #[serde(default = "default_deadline", deserialize_with = "duration")]
+    #[serde(
+        default = "default_deadline",
+        deserialize_with = "configuration::duration"
+    )]
     pub deadline: Duration,
     /// Encrypts and Decrypts that are sent to the key service at a time.
     #[serde(default = "default_concurrency")]
@@ -99,7 +87,7 @@ pub struct KeyService {
     /// Folder of the node's certificate and key; mode 0700, the plugin's own. Needed with endpoints.
     pub identity_dir: Option<PathBuf>,
     /// SHA-256 of the root certificate, hexadecimal. No other root is trusted, whatever an enrolment file says.
-    #[serde(default, deserialize_with = "root_digest")]
+    #[serde(default, deserialize_with = "configuration::sha256_if_there")]
     pub root_sha256: Option<RootDigest>,
 }
 
@@ -118,13 +106,13 @@ const ENDPOINTS_MAX: usize = 8;
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct StatusConfig {
     /// Time between probes while they succeed.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "configuration::duration")]
     pub interval: Duration,
     /// Time between probes while they fail.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "configuration::duration")]
     pub retry_interval: Duration,
     /// After this time without a successful probe `Status` is an error.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "configuration::duration")]
     pub max_age: Duration,
 }
 
@@ -153,14 +141,7 @@ impl Config {
     ///
     /// When the file cannot be read, has an unknown field or a value out of its range.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let config: Self = serde_yaml_ng::from_str(&text).map_err(|source| ConfigError::Parse {
-            path: path.to_owned(),
-            source,
-        })?;
+        let config: Self = configuration::load(path)?;
         config.check()?;
         Ok(config)
     }
@@ -272,21 +253,6 @@ fn default_concurrency() -> usize {
 
 fn default_log() -> String {
     "info".to_owned()
-}
-
-/// Reads 64 hexadecimal digits.
-fn root_digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RootDigest>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let mut digest = [0; 32];
-    hex::decode_to_slice(&text, &mut digest)
-        .map_err(|_| de::Error::custom("a SHA-256 has 64 hexadecimal digits"))?;
-    Ok(Some(digest))
-}
-
-/// Reads a duration such as `250ms` or `1m 30s`.
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let signed = SignedDuration::deserialize(deserializer)?;
-    Duration::try_from(signed).map_err(|_| de::Error::custom("a duration is never negative"))
 }
 
 #[cfg(test)]

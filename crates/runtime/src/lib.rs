@@ -1,4 +1,4 @@
-//! Chassis of a process: logs, metrics, probes, signals, sockets.
+//! Chassis of a process: configuration, logs, metrics, probes, signals, sockets.
 //!
 //! A program parses its arguments and its configuration, then hands over to [`run`], which hardens the
 //! process, serves probes, and ends everything within [`tasks::DRAIN`] when a signal or a failed task says so.
@@ -6,6 +6,7 @@
 
 mod chain;
 mod clock;
+pub mod configuration;
 pub mod descriptors;
 pub mod fault;
 mod greeting;

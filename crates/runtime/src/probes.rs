@@ -105,7 +105,8 @@ fn respond(method: &Method, path: &str, probes: &Probes) -> Response<Full<Bytes>
 fn ready(readiness: &Readiness) -> Response<Full<Bytes>> {
     let missing = readiness.missing();
     if missing.is_empty() {
-        return text(StatusCode::OK, "ok\n");
+        let said = readiness.awaiting().unwrap_or("ok");
+        return text(StatusCode::OK, format!("{said}\n"));
     }
     let body = missing
         .iter()
@@ -161,6 +162,15 @@ mod tests {
         let answer = exchange(readiness, &get("/readyz")).await;
         assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
         assert!(answer.ends_with("hsm: agent does not answer\n"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn readiness_says_what_a_ready_process_awaits() {
+        let readiness = Readiness::default();
+        readiness.condition("start").awaits("awaiting init");
+        let answer = exchange(readiness, &get("/readyz")).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\nawaiting init\n"), "{answer}");
     }
 
     #[tokio::test]

@@ -5,7 +5,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-type Conditions = BTreeMap<&'static str, Option<String>>;
+type Conditions = BTreeMap<&'static str, State>;
+
+/// How a condition is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    Met,
+    /// The reason.
+    Missing(String),
+    /// What the process waits for, while nothing else is expected of it.
+    Awaiting(&'static str),
+}
 
 /// All conditions of a process. A clone is another handle to the same conditions.
 #[derive(Clone, Debug, Default)]
@@ -24,19 +34,31 @@ impl Readiness {
 
     /// Names each missing condition with its reason, ordered by name; empty when the process is ready.
     pub fn missing(&self) -> Vec<(&'static str, String)> {
-        self.lock()
-            .iter()
-            .filter_map(|(name, reason)| Some((*name, reason.clone()?)))
-            .collect()
+        let conditions = self.lock();
+        let missing = conditions.iter().filter_map(|(name, state)| match state {
+            State::Missing(reason) => Some((*name, reason.clone())),
+            State::Met | State::Awaiting(_) => None,
+        });
+        missing.collect()
     }
 
-    /// Tells whether every condition is met.
+    /// What a ready process waits for before it does its work, in the order of the conditions; usually nothing.
+    pub fn awaiting(&self) -> Option<&'static str> {
+        self.lock().values().find_map(|state| match state {
+            State::Awaiting(what) => Some(*what),
+            State::Met | State::Missing(_) => None,
+        })
+    }
+
+    /// Tells whether no condition is missing.
     pub fn is_ready(&self) -> bool {
-        self.lock().values().all(Option::is_none)
+        let conditions = self.lock();
+        let is_missing = |state: &State| matches!(state, State::Missing(_));
+        !conditions.values().any(is_missing)
     }
 
-    fn set(&self, name: &'static str, reason: Option<String>) {
-        self.lock().insert(name, reason);
+    fn set(&self, name: &'static str, state: State) {
+        self.lock().insert(name, state);
     }
 
     // A poisoned map is still a whole map: each change is one insert.
@@ -55,12 +77,18 @@ pub struct Condition {
 impl Condition {
     /// Says that the condition holds.
     pub fn met(&self) {
-        self.readiness.set(self.name, None);
+        self.readiness.set(self.name, State::Met);
+    }
+
+    /// Says that the process is as it should be before somebody does what it waits for, as `awaiting init`: it is ready, and
+    /// says this in place of `ok`.
+    pub fn awaits(&self, what: &'static str) {
+        self.readiness.set(self.name, State::Awaiting(what));
     }
 
     /// Says what is missing, without secrets: anybody who reaches the probe address reads it.
     pub fn missing(&self, reason: impl Into<String>) {
-        self.readiness.set(self.name, Some(reason.into()));
+        self.readiness.set(self.name, State::Missing(reason.into()));
     }
 }
 
@@ -100,5 +128,19 @@ mod tests {
         store.met();
         store.missing("disk is full");
         assert!(!readiness.is_ready());
+    }
+
+    #[test]
+    fn a_process_that_awaits_something_is_ready_and_says_so() {
+        let readiness = Readiness::default();
+        let (start, hsm) = (readiness.condition("start"), readiness.condition("hsm"));
+        start.awaits("awaiting init");
+        hsm.missing("agent does not answer");
+        assert!(!readiness.is_ready());
+        hsm.met();
+        assert!(readiness.is_ready());
+        assert_eq!(readiness.awaiting(), Some("awaiting init"));
+        start.met();
+        assert_eq!(readiness.awaiting(), None);
     }
 }

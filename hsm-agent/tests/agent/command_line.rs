@@ -91,7 +91,7 @@ fn a_configuration_that_is_not_there_is_named() {
     let output = run(&["serve", "--config", "/nowhere/hsm-agent.yaml"]);
     assert_eq!(output.status.code(), Some(2));
     let expected = expect![[r#"
-        hsm-agent: cannot read /nowhere/hsm-agent.yaml: No such file or directory (os error 2)
+        hsm-agent: cannot read the configuration /nowhere/hsm-agent.yaml: No such file or directory (os error 2)
     "#]];
     expected.assert_eq(&String::from_utf8(output.stderr).unwrap());
 }

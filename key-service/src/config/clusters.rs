@@ -2,8 +2,9 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 use strongroom_core::{Name, ObjectName};
+use strongroom_runtime::configuration;
 
 /// The TLS port for callers who show tokens in place of certificates.
 #[derive(Clone, Debug, Deserialize)]
@@ -18,7 +19,7 @@ pub struct WorkloadsConfig {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ClusterConfig {
     /// The name under which it owns rings: a DNS label, never given to another cluster.
-    #[serde(deserialize_with = "parsed")]
+    #[serde(deserialize_with = "configuration::parsed")]
     pub name: Name,
     /// What its tokens say in `iss`.
     pub issuer: String,
@@ -37,24 +38,15 @@ pub struct ClusterConfig {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct DriverConfig {
     /// Its namespace.
-    #[serde(deserialize_with = "parsed")]
+    #[serde(deserialize_with = "configuration::parsed")]
     pub namespace: Name,
     /// Its name.
-    #[serde(deserialize_with = "parsed")]
+    #[serde(deserialize_with = "configuration::parsed")]
     pub name: ObjectName,
 }
 
 fn default_audience() -> String {
     "strongroom.dev".to_owned()
-}
-
-fn parsed<'de, D: Deserializer<'de>, T>(deserializer: D) -> Result<T, D::Error>
-where
-    T: std::str::FromStr<Err: std::fmt::Display>,
-{
-    String::deserialize(deserializer)?
-        .parse()
-        .map_err(de::Error::custom)
 }
 
 #[cfg(test)]
