@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod charts;
 pub mod checks;
 pub mod cli;
 pub mod cluster;

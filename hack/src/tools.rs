@@ -26,6 +26,8 @@ pub enum Module {
     Containerd,
     /// The name server of clusters with nodes.
     CoreDns,
+    /// What installs our charts.
+    Helm,
 }
 
 /// The Go module of everything that is Kubernetes itself.
@@ -36,10 +38,11 @@ const MODULE_FILES: [&str; 3] = ["go.mod", "go.sum", "tools.go"];
 
 impl Module {
     /// Every module, quickest to build first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Etcd,
         Self::Containerd,
         Self::CoreDns,
+        Self::Helm,
         Self::Kubernetes,
         Self::KubernetesNode,
         Self::KubernetesOldest,
@@ -60,6 +63,7 @@ impl Module {
             Self::Etcd => "etcd",
             Self::Containerd => "containerd",
             Self::CoreDns => "coredns",
+            Self::Helm => "helm",
         }
     }
 
@@ -74,6 +78,7 @@ impl Module {
             Self::Etcd => "go.etcd.io/etcd/server/v3",
             Self::Containerd => "github.com/containerd/containerd/v2",
             Self::CoreDns => "github.com/coredns/coredns",
+            Self::Helm => "helm.sh/helm/v4",
         }
     }
 
@@ -110,6 +115,7 @@ impl Module {
             ],
             // A program of our own: CoreDNS with few of its plugins.
             Self::CoreDns => &[("coredns", ".")],
+            Self::Helm => &[("helm", "helm.sh/helm/v4/cmd/helm")],
         }
     }
 

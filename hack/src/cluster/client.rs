@@ -38,11 +38,16 @@ struct RangeAnswer {
 }
 
 impl Cluster {
-    /// Returns `kubectl` as the cluster's administrator, for a caller that wants its exit code or its pipes.
-    pub fn kubectl_command(&self) -> Command {
-        let mut command = self.namespace.client_command(&self.tools.kubectl);
+    /// Returns a command that reaches the API server as the cluster's administrator.
+    pub fn administrator_command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.namespace.client_command(program);
         command.env("KUBECONFIG", self.layout.kubeconfig());
         command
+    }
+
+    /// Returns `kubectl` as the cluster's administrator, for a caller that wants its exit code or its pipes.
+    pub fn kubectl_command(&self) -> Command {
+        self.administrator_command(&self.tools.kubectl)
     }
 
     /// Runs `kubectl` and returns what it prints.
