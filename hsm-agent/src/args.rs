@@ -26,6 +26,11 @@ pub enum Command {
     Init(MakeToken),
     /// Serve the key service until SIGTERM
     Serve(ConfigFile),
+    /// Make the folders of the configuration on the volumes of a pod: the data's and the socket's
+    ///
+    /// A volume that a cluster gives belongs to root and a group; the agent needs folders of its own in it. What is there
+    /// already is checked and left as it is.
+    Folders(ConfigFile),
     /// Load the module and answer the agent on standard input; the agent starts this itself
     #[command(hide = true)]
     Worker(ConfigFile),

@@ -51,6 +51,9 @@ pub enum ConfigError {
     /// The environment of SoftHSM is the agent's own work.
     #[error("token.environment is for type PKCS11; with SoftHSM the agent makes the environment")]
     Environment,
+    /// Somebody else's hardware is not ours to empty.
+    #[error("token.make: ByRequest is for SoftHSM; another token is made with its maker's tools")]
+    Make,
     /// The PIN of a token that the agent did not make.
     #[error("token.pinFile is needed with type PKCS11")]
     PinFile,
@@ -105,6 +108,16 @@ pub enum TokenType {
     PKCS11,
 }
 
+/// Who has SoftHSM's token made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum Making {
+    /// Whoever runs `hsm-agent init`.
+    #[default]
+    ByCommand,
+    /// The key service, when it is initialised.
+    ByRequest,
+}
+
 /// The token.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -116,6 +129,9 @@ pub struct TokenConfig {
     pub module: PathBuf,
     /// Label of the token.
     pub label: String,
+    /// Who has SoftHSM's token made.
+    #[serde(default)]
+    pub make: Making,
     /// File with the user PIN; `<dataDir>/pin` for SoftHSM when absent.
     pub pin_file: Option<PathBuf>,
     /// Environment of the module, besides which it sees nothing.
@@ -181,6 +197,11 @@ impl Config {
             .unwrap_or_else(|| self.data_dir.join("pin"))
     }
 
+    /// The security officer's PIN, there from the beginning to the end of making a token.
+    pub(crate) fn officer_pin_file(&self) -> PathBuf {
+        self.data_dir.join("init-pending")
+    }
+
     /// Where a PIN that was refused is remembered.
     pub fn pin_refused_file(&self) -> PathBuf {
         self.data_dir.join("pin-refused")
@@ -211,6 +232,7 @@ impl TokenConfig {
         match self.kind {
             TokenType::SoftHSM if !self.environment.is_empty() => Err(ConfigError::Environment),
             TokenType::PKCS11 if self.pin_file.is_none() => Err(ConfigError::PinFile),
+            TokenType::PKCS11 if self.make == Making::ByRequest => Err(ConfigError::Make),
             TokenType::SoftHSM | TokenType::PKCS11 => Ok(()),
         }
     }

@@ -8,6 +8,7 @@ use std::{
     process::ExitCode,
 };
 
+use rustix::process::{Signal, set_parent_process_death_signal};
 use strongroom_runtime::{Program, fault};
 use zeroize::Zeroizing;
 
@@ -33,6 +34,9 @@ pub(crate) enum MakeTokenError {
     /// The process that loads the module did not start.
     #[error("the process that loads the module cannot be started")]
     Spawn(#[source] io::Error),
+    /// The kernel does not tell when the parent ends.
+    #[error("the end of the parent cannot be watched")]
+    Parent(#[source] io::Error),
     /// The process that loads the module failed, and has said why.
     #[error("no token was made")]
     Child,
@@ -79,19 +83,24 @@ pub(crate) enum MakeTokenError {
 /// Runs `init`: prepares SoftHSM's place and lets a child load the module.
 pub(crate) fn run(make: MakeToken, config: Config, program: Program) -> ExitCode {
     strongroom_runtime::run(program, |handle| async move {
-        let outcome = spawn(&make, &config);
+        let outcome = make_token(&make.file.config, &config, make.if_missing);
         handle.tasks.stop();
         outcome
     })
 }
 
-fn spawn(make: &MakeToken, config: &Config) -> Result<(), MakeTokenError> {
+/// Prepares SoftHSM's place and lets a child load the module and make the token. Blocks.
+pub(crate) fn make_token(
+    config_path: &Path,
+    config: &Config,
+    if_missing: bool,
+) -> Result<(), MakeTokenError> {
     if config.token.kind != TokenType::SoftHSM {
         return Err(MakeTokenError::NotSoftHsm);
     }
     softhsm::prepare(config)?;
-    let mut command = child::command("make-token", &make.file.config, config);
-    if make.if_missing {
+    let mut command = child::command("make-token", config_path, config);
+    if if_missing {
         command.arg("--if-missing");
     }
     let status = command.status();
@@ -104,6 +113,9 @@ fn spawn(make: &MakeToken, config: &Config) -> Result<(), MakeTokenError> {
 /// Runs the child of `init`.
 pub(crate) fn run_child(config: Config, if_missing: bool, program: Program) -> ExitCode {
     strongroom_runtime::run(program, |handle| async move {
+        // The agent that comes after one that was killed starts a child of its own.
+        set_parent_process_death_signal(Some(Signal::KILL))
+            .map_err(|errno| MakeTokenError::Parent(errno.into()))?;
         let outcome = match Making::new(&config).make() {
             Err(MakeTokenError::AlreadyThere { label }) if if_missing => {
                 tracing::info!(label, "there is a token already");
@@ -127,12 +139,11 @@ struct Making<'a> {
 
 impl<'a> Making<'a> {
     fn new(config: &'a Config) -> Self {
-        let officer_pin = config.data_dir.join("init-pending");
         Self {
             config,
             label: &config.token.label,
             pin: config.pin_file(),
-            officer_pin,
+            officer_pin: config.officer_pin_file(),
         }
     }
 

@@ -77,6 +77,7 @@ const fn is_logged_in(state: TokenState) -> bool {
         | TokenState::WrongPin
         | TokenState::PinMissing
         | TokenState::ModuleFailed
-        | TokenState::Starting => false,
+        | TokenState::Starting
+        | TokenState::NotMade => false,
     }
 }

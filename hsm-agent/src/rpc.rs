@@ -25,6 +25,8 @@ pub enum Rpc {
     CertifyCheckpointKey,
     /// Makes a certificate of the certificate authority.
     SignCaCertificate,
+    /// Makes SoftHSM's token.
+    MakeToken,
 }
 
 impl Rpc {

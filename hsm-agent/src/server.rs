@@ -170,4 +170,15 @@ impl HsmAgent for Server {
     ) -> Result<Response<pb::SignCaCertificateResponse>, Status> {
         ask_worker!(self, request, SignCaCertificate, SignCaCertificate)
     }
+
+    async fn make_token(
+        &self,
+        request: Request<pb::MakeTokenRequest>,
+    ) -> Result<Response<pb::MakeTokenResponse>, Status> {
+        self.answer(Rpc::MakeToken, request, async |_| {
+            self.worker.make_token().await?;
+            Ok(pb::MakeTokenResponse {})
+        })
+        .await
+    }
 }

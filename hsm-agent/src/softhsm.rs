@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    config::{Config, TokenType},
+    config::{Config, Making, TokenType},
     files, kept,
 };
 
@@ -35,6 +35,9 @@ pub(crate) enum ReadyError {
         #[source]
         source: io::Error,
     },
+    /// Nothing of a token is there, or one that was begun: the key service says when it is made.
+    #[error("there is no token yet; it is made when the key service is initialised")]
+    NotMade,
     /// The configuration of SoftHSM cannot be written.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
@@ -53,7 +56,7 @@ pub(crate) fn keep_tokens(config: &Config) -> Result<(), PrepareError> {
     let Some(tokens) = files(config) else {
         return Ok(());
     };
-    let path = config.data_dir.join("kept");
+    let path = kept_tokens(config);
     kept::keep(&tokens, &path).map_err(|source| PrepareError { path, source })
 }
 
@@ -83,6 +86,9 @@ pub(crate) fn ready(config: &Config) -> Result<(), ReadyError> {
     let Some(tokens) = files(config) else {
         return Ok(());
     };
+    if config.token.make == Making::ByRequest && is_unmade(config, &tokens) {
+        return Err(ReadyError::NotMade);
+    }
     match fs::read_dir(&tokens) {
         Ok(_) => Ok(configure(config, &tokens)?),
         Err(source) => Err(ReadyError::Late {
@@ -90,6 +96,24 @@ pub(crate) fn ready(config: &Config) -> Result<(), ReadyError> {
             source,
         }),
     }
+}
+
+/// Tells whether making a token was never finished in the folder of the data, which is there. What is left of a token that was
+/// finished, be it its PIN or a copy, says that one was lost.
+fn is_unmade(config: &Config, tokens: &Path) -> bool {
+    let is_empty = |folder: &Path| match fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    config.officer_pin_file().exists()
+        || config.data_dir.is_dir()
+            && is_empty(tokens)
+            && is_empty(&kept_tokens(config))
+            && !config.pin_file().exists()
+}
+
+fn kept_tokens(config: &Config) -> PathBuf {
+    config.data_dir.join("kept")
 }
 
 fn configure(config: &Config, tokens: &Path) -> Result<(), PrepareError> {

@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::{
     config::Config,
+    make_token,
     metrics::AgentMetrics,
     softhsm::{self, ReadyError},
 };
@@ -28,6 +29,8 @@ use crate::{
 const QUEUE: usize = 64;
 /// What cannot be started by then is shed: its caller has better things to do than to wait in a line.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
+/// How long a caller waits for a token that is made; SoftHSM takes less than a second.
+const MAKE_WAIT: Duration = Duration::from_secs(10);
 /// How often a token that works is proved, and one that does not is looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -37,6 +40,9 @@ const BACKOFF_LAST: Duration = Duration::from_secs(2);
 const LAST_CALL: Duration = Duration::from_secs(2);
 /// A worker that lived so long did not end because of how it was started.
 const STABLE: Duration = Duration::from_secs(30);
+
+/// What `/readyz` says before there is a token.
+const AWAITING_INIT: &str = "awaiting init";
 
 /// A call on its way to the worker.
 struct Job {
@@ -53,10 +59,14 @@ impl Job {
     }
 }
 
+/// Somebody waits for a token that is being made.
+type Make = oneshot::Sender<Result<(), HsmError>>;
+
 /// Asks the worker. A clone is another handle to the same one.
 #[derive(Clone)]
 pub(crate) struct Worker {
     queue: mpsc::Sender<Job>,
+    makes: mpsc::Sender<Make>,
     last: watch::Receiver<Arc<TokenDescription>>,
 }
 
@@ -88,6 +98,32 @@ impl Worker {
             Ok(Ok(())) => answer.await.unwrap_or_else(|_| Err(ended())),
             Ok(Err(_)) => Err(ended()),
             Err(_) => Err(self.shed()),
+        }
+    }
+
+    /// Has a token made where nothing of one is.
+    pub(crate) async fn make_token(&self) -> Result<(), HsmError> {
+        let last = self.last_look();
+        match last.state {
+            TokenState::NotMade => {}
+            TokenState::TokenMissing => {
+                return Err(HsmError::new(Reason::TokenMissing, last.message.clone()));
+            }
+            _ => return Ok(()),
+        }
+        let (reply, made) = oneshot::channel();
+        if self.makes.try_send(reply).is_err() {
+            return Err(HsmError::new(
+                Reason::Overloaded,
+                "a token is being made already",
+            ));
+        }
+        match timeout(MAKE_WAIT, made).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => Err(HsmError::new(
+                Reason::DeadlineExceeded,
+                "the token was not made in time",
+            )),
         }
     }
 
@@ -130,6 +166,7 @@ pub(crate) struct Supervisor {
     config_path: PathBuf,
     tasks: Tasks,
     queue: mpsc::Receiver<Job>,
+    makes: mpsc::Receiver<Make>,
     last: watch::Sender<Arc<TokenDescription>>,
     condition: Condition,
     metrics: AgentMetrics,
@@ -145,6 +182,7 @@ impl Supervisor {
         metrics: AgentMetrics,
     ) -> (Self, Worker) {
         let (sender, queue) = mpsc::channel(QUEUE);
+        let (make, makes) = mpsc::channel(1);
         let (last, looks) =
             watch::channel(Arc::new(unseen(&config, "the worker is being started")));
         let supervisor = Self {
@@ -152,6 +190,7 @@ impl Supervisor {
             config_path,
             tasks,
             queue,
+            makes,
             last,
             condition,
             metrics,
@@ -161,6 +200,7 @@ impl Supervisor {
             supervisor,
             Worker {
                 queue: sender,
+                makes: make,
                 last: looks,
             },
         )
@@ -201,6 +241,7 @@ impl Supervisor {
         while let Err(error) = softhsm::ready(&self.config) {
             let state = match error {
                 ReadyError::Late { .. } => TokenState::TokenMissing,
+                ReadyError::NotMade => TokenState::NotMade,
                 ReadyError::Prepare(_) => TokenState::ModuleFailed,
             };
             let sentence = Chain(&error).to_string();
@@ -216,6 +257,12 @@ impl Supervisor {
                 tokio::select! {
                     () = &mut stopping => return Err(End::Stopping),
                     () = &mut look_again => break,
+                    Some(reply) = self.makes.recv() => {
+                        let made = self.make_token(state).await;
+                        // An error means that the caller has given up meanwhile; the token stays.
+                        let _ = reply.send(made);
+                        break;
+                    }
                     job = self.queue.recv() => match job {
                         Some(job) => job.refuse(refusal.clone()),
                         None => return Err(End::Stopping),
@@ -223,6 +270,21 @@ impl Supervisor {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Makes a token, unless one was lost meanwhile. No worker has the module loaded now.
+    async fn make_token(&self, state: TokenState) -> Result<(), HsmError> {
+        if state != TokenState::NotMade {
+            let sentence = self.last.borrow().message.clone();
+            return Err(HsmError::new(Reason::TokenMissing, sentence));
+        }
+        let (path, config) = (self.config_path.clone(), self.config.clone());
+        let make = move || make_token::make_token(&path, &config, true);
+        let made = tokio::task::spawn_blocking(make).await;
+        made.expect("making a token does not panic")
+            .map_err(|error| HsmError::new(Reason::TokenFailed, Chain(&error).to_string()))?;
+        self.publish(unseen(&self.config, "the token was made just now"));
         Ok(())
     }
 
@@ -356,6 +418,7 @@ impl Supervisor {
         self.metrics.show(token);
         match token.state {
             TokenState::Ready => self.condition.met(),
+            TokenState::NotMade => self.condition.awaits(AWAITING_INIT),
             _ => self.condition.missing(token.message.clone()),
         }
     }

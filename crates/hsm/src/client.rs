@@ -28,6 +28,16 @@ impl AgentClient {
         Self(HsmAgentClient::new(socket::channel(path, owner)))
     }
 
+    /// Has SoftHSM's token made where nothing of one is; where one is, nothing changes. No other module has such a call, so it
+    /// is not in [`Hsm`].
+    ///
+    /// # Errors
+    /// The agent makes no tokens, or could not.
+    pub async fn make_token(&self) -> Result<(), HsmError> {
+        let message = request(pb::MakeTokenRequest {});
+        answered(self.client().make_token(message).await).map(drop)
+    }
+
     fn client(&self) -> HsmAgentClient<Channel> {
         self.0.clone()
     }

@@ -27,6 +27,8 @@ pub enum TokenState {
     Damaged,
     /// The agent has not looked yet, or its worker is being restarted.
     Starting,
+    /// Nothing of a token is there, and the agent makes one when it is asked to.
+    NotMade,
 }
 
 impl TokenState {

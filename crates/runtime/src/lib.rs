@@ -9,6 +9,7 @@ mod clock;
 pub mod configuration;
 pub mod descriptors;
 pub mod fault;
+pub mod folder;
 mod greeting;
 mod harden;
 pub mod limits;

@@ -18,6 +18,7 @@ impl From<TokenState> for State {
             TokenState::NoWrapProfile => Self::NoWrapProfile,
             TokenState::Damaged => Self::Damaged,
             TokenState::Starting => Self::Starting,
+            TokenState::NotMade => Self::NotMade,
         }
     }
 }
@@ -38,6 +39,7 @@ impl TryFrom<State> for TokenState {
             State::NoWrapProfile => Ok(Self::NoWrapProfile),
             State::Damaged => Ok(Self::Damaged),
             State::Starting => Ok(Self::Starting),
+            State::NotMade => Ok(Self::NotMade),
         }
     }
 }
