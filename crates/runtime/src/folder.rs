@@ -155,7 +155,10 @@ mod tests {
         fs::create_dir(&path).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o770)).unwrap();
         let refusal = folder(&path).ensure();
-        assert!(matches!(refusal, Err(FolderError::Mode { mode: 0o770, .. })));
+        assert!(matches!(
+            refusal,
+            Err(FolderError::Mode { mode: 0o770, .. })
+        ));
         fs::remove_dir(&path).unwrap();
         std::os::unix::fs::symlink(volume.path(), &path).unwrap();
         let refusal = folder(&path).ensure();

@@ -4,6 +4,11 @@
 //! before the server has proved itself.
 
 mod address;
+mod bundle;
+mod trust;
+mod bearer;
+mod failure;
+mod pin;
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
@@ -33,6 +38,11 @@ use tonic::{
 use tower::service_fn;
 
 pub use address::{InvalidAddress, RemoteAddress};
+pub use bundle::BundleError;
+pub use trust::{Look, Trust, following};
+pub use bearer::{Bearer, TokenError};
+pub use failure::CallFailure;
+pub use pin::{NotBelieved, Pin};
 
 const SERVER_NAME: &str = "key-service.strongroom.dev";
 /// For the connection and its handshake. With several endpoints that swallow every packet the next one still comes
@@ -228,11 +238,7 @@ impl ServerCertVerifier for PinnedRoot {
     ) -> Result<ServerCertVerified, Error> {
         let unknown = || Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let root = pinned_root(intermediates, &self.0).ok_or_else(unknown)?;
-        let mut roots = RootCertStore::empty();
-        roots.add(root.clone().into_owned())?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
-            .build()
-            .map_err(|_| unknown())?;
+        let verifier = verifier([root.clone().into_owned()]).map_err(|_| unknown())?;
         verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
@@ -242,7 +248,7 @@ impl ServerCertVerifier for PinnedRoot {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken".to_owned()))
+        refuse_tls12()
     }
 
     fn verify_tls13_signature(
@@ -251,15 +257,31 @@ impl ServerCertVerifier for PinnedRoot {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, &algorithms)
+        verify_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider()
-            .signature_verification_algorithms
-            .supported_schemes()
+        supported_schemes()
     }
+}
+
+fn refuse_tls12() -> Result<HandshakeSignatureValid, Error> {
+    Err(Error::General("TLS 1.2 is not spoken".to_owned()))
+}
+
+fn verify_signature(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signature: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, Error> {
+    let algorithms = provider().signature_verification_algorithms;
+    verify_tls13_signature(message, certificate, signature, &algorithms)
+}
+
+fn supported_schemes() -> Vec<SignatureScheme> {
+    provider()
+        .signature_verification_algorithms
+        .supported_schemes()
 }
 
 /// Finds the root with a digest among the certificates that a server sent.
