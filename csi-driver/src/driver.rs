@@ -108,13 +108,19 @@ impl Driver {
         let token = request.token.map_err(PublishError::NoToken)?;
         let access = Access {
             token,
-            secrets: request.secrets,
+            wanted: request.wanted,
+            optional: request.optional,
             group: request.group,
         };
         let ask = ask(&request.target, &access, String::new());
-        let (etag, files) = match self.source.read(&ask).await.map_err(PublishError::Source)? {
-            Answer::Files { etag, files } => (etag, files),
-            Answer::Same => return Err(PublishError::Empty),
+        let (etag, files, failure) = match self.source.read(&ask).await {
+            Ok(Answer::Files { etag, files }) => (etag, files, None),
+            Ok(Answer::Same) => return Err(PublishError::Empty),
+            Err(error) if access.optional && error.is_absence() => {
+                let absent = Failure::Absent(error.to_string());
+                (String::new(), Vec::new(), Some(absent))
+            }
+            Err(error) => return Err(PublishError::Source(error)),
         };
         let files = file_set(files, access.group).map_err(PublishError::Files)?;
         self.mount(place, &files)?;
@@ -124,6 +130,7 @@ impl Driver {
                 access: Some(access),
                 etag,
                 confirmed: self.clock.elapsed(),
+                failure,
                 ..State::default()
             };
         });
@@ -160,7 +167,8 @@ impl Driver {
         };
         let access = Access {
             token,
-            secrets: request.secrets,
+            wanted: request.wanted,
+            optional: request.optional,
             group: request.group,
         };
         let before = turn.volume().state();
@@ -170,7 +178,7 @@ impl Driver {
                 .as_ref()
                 .is_none_or(|before| other(before, &access))
         };
-        let is_other_question = is_other(|a, b| a.secrets != b.secrets || a.group != b.group);
+        let is_other_question = is_other(|a, b| a.wanted != b.wanted || a.group != b.group);
         let is_other_token = is_other(|a, b| a.token.expose() != b.token.expose());
         turn.update(|state| {
             if is_other_question {
@@ -213,10 +221,24 @@ impl Driver {
                 let reason = error.reason();
                 tracing::warn!(volume, reason, error = %Chain(error), "the volume was not refreshed");
                 self.counters.refreshed(Refresh::Failed);
-                turn.update(|state| state.failure = Some(error.failure()));
+                turn.update(|state| self.fail(state, error));
             }
         }
         outcome.map(|_| ())
+    }
+
+    /// Notes why a volume was not refreshed. What never was there is not missed where it need not be.
+    fn fail(&self, state: &mut State, error: &RefreshError) {
+        let may_be_absent = state.access.as_ref().is_some_and(|access| access.optional);
+        state.failure = Some(match error {
+            RefreshError::Source(error)
+                if may_be_absent && state.etag.is_empty() && error.is_absence() =>
+            {
+                state.confirmed = self.clock.elapsed();
+                Failure::Absent(error.to_string())
+            }
+            error => error.failure(),
+        });
     }
 
     async fn read_and_write(&self, turn: &Turn, root: &OwnedFd) -> Result<Written, RefreshError> {
@@ -286,7 +308,7 @@ pub(crate) fn ask(target: &Target, access: &Access, have: String) -> Ask {
     Ask {
         token: access.token.clone(),
         pod_uid: target.pod_uid().to_owned(),
-        secrets: access.secrets.clone(),
+        wanted: access.wanted.clone(),
         have,
     }
 }

@@ -2,12 +2,9 @@
 //! event `FailedMount`, so it says what to change.
 
 mod token;
+mod wanted;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use strongroom_api::csi::v1::{
     NodePublishVolumeRequest, VolumeCapability,
@@ -22,17 +19,14 @@ use crate::{
 };
 
 pub use token::NoToken;
+use wanted::SECRETS_MAX;
+pub use wanted::Wanted;
 
 /// What kubelet writes into a volume's context begins so.
 const KUBELET: &str = "csi.storage.k8s.io/";
 const EPHEMERAL: &str = "csi.storage.k8s.io/ephemeral";
 const POD_UID: &str = "csi.storage.k8s.io/pod.uid";
 const TOKENS: &str = "csi.storage.k8s.io/serviceAccount.tokens";
-/// The attribute by which a pod names its secrets.
-const SECRETS: &str = "secrets";
-/// What a volume may name.
-const SECRETS_MAX: usize = 64;
-const NAME_BYTES_MAX: usize = 63;
 /// The interface's limit for a string.
 const VOLUME_ID_BYTES_MAX: usize = 128;
 
@@ -64,14 +58,19 @@ pub enum InvalidRequest {
     #[error("the volume's context and its target_path name different pods")]
     Pod,
     /// There is an attribute that means nothing.
-    #[error("unknown attribute {0:?} in the pod's volume: `secrets` is known")]
-    Attribute(String),
-    /// No secret is named, or not properly.
     #[error(
-        "volumeAttributes in the pod's volume need `secrets`, 1 to {SECRETS_MAX} names of secrets of the pod's namespace \
-         separated by commas, each once"
+        "unknown attribute {0:?} in the pod's volume: `bundle`, `secrets` and `optional` are known"
     )]
-    Secrets,
+    Attribute(String),
+    /// Neither a bundle nor secrets are named, or not properly, or both.
+    #[error(
+        "volumeAttributes in the pod's volume need either `bundle`, the name of a SecretBundle of the pod's namespace, or \
+         `secrets`, 1 to {SECRETS_MAX} names of ManagedSecrets separated by commas, each once"
+    )]
+    Wanted,
+    /// It is not said whether the pod may start without.
+    #[error("`optional` in the pod's volume is \"true\" or \"false\"")]
+    Optional,
 }
 
 /// A volume to publish.
@@ -81,8 +80,10 @@ pub struct Publish {
     pub volume_id: String,
     /// Where.
     pub target: Target,
-    /// Names of secrets.
-    pub secrets: Vec<String>,
+    /// What the pod asks for.
+    pub wanted: Wanted,
+    /// Whether the pod may start while that is not there.
+    pub optional: bool,
     /// The pod's fsGroup, or root.
     pub group: u32,
     /// The pod's token, or why there is none.
@@ -133,10 +134,12 @@ fn parse(
         TokenSource::Secrets => &request.secrets,
         TokenSource::VolumeContext => context,
     };
+    let (wanted, optional) = wanted::parse(context)?;
     Ok(Publish {
         volume_id,
         target,
-        secrets: secrets(context)?,
+        wanted,
+        optional,
         group,
         token: token::find(holder.get(TOKENS), &tokens.audience).map(Arc::new),
     })
@@ -184,32 +187,6 @@ fn group(capability: Option<&VolumeCapability>) -> Result<u32, InvalidRequest> {
             Ok(group) => Ok(group),
         },
     }
-}
-
-fn secrets(context: &HashMap<String, String>) -> Result<Vec<String>, InvalidRequest> {
-    let is_ours = |key: &&String| !key.starts_with(KUBELET) && *key != SECRETS;
-    if let Some(unknown) = context.keys().filter(is_ours).min() {
-        return Err(InvalidRequest::Attribute(unknown.clone()));
-    }
-    let text = context.get(SECRETS).ok_or(InvalidRequest::Secrets)?;
-    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
-    let distinct: BTreeSet<&String> = names.iter().collect();
-    let is_valid = distinct.len() == names.len()
-        && names.len() <= SECRETS_MAX
-        && names.iter().all(|name| is_label(name));
-    if is_valid {
-        Ok(names)
-    } else {
-        Err(InvalidRequest::Secrets)
-    }
-}
-
-fn is_label(name: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    (1..=NAME_BYTES_MAX).contains(&name.len())
-        && name.bytes().all(|byte| is_plain(byte) || byte == b'-')
-        && !name.starts_with('-')
-        && !name.ends_with('-')
 }
 
 #[cfg(test)]

@@ -1,11 +1,7 @@
 //! The key service as the driver sees it: bounded reads over the first endpoint that answers, each with the driver's own
 //! token as it is on the disk now, and errors sorted by what they mean for a volume.
 
-mod bearer;
-mod pin;
-
 use std::{
-    error::Error,
     io,
     path::PathBuf,
     sync::{
@@ -20,20 +16,18 @@ use strongroom_api::strongroom::v1::{
     pods_client::PodsClient,
 };
 use strongroom_core::{Clock, SecretBytes};
-use strongroom_runtime::tls::{self, TlsError};
+use strongroom_runtime::tls::{self, Bearer, CallFailure, Pin, TlsError};
+pub use strongroom_runtime::tls::{NotBelieved, TokenError};
 use tokio_stream::Stream;
 use tonic::{Code, Request, Status, Streaming, transport::Channel};
 
-use self::{bearer::Bearer, pin::Pin};
-pub use self::{bearer::TokenError, pin::NotBelieved};
-use crate::config::KeyService;
+use crate::{config::KeyService, request::Wanted};
 
 /// 64 secrets of 64 KiB, with their paths.
 const MAX_MESSAGE_BYTES: usize = 8 * 1024 * 1024;
-/// The metadata in which the key service says in one word why it refuses.
-const REASON: &str = "strongroom-reason";
-/// What the key service says is shown in events of pods, but not at any length.
-const MAX_SENTENCE_CHARS: usize = 300;
+
+/// The key service's words for what is not there.
+const ABSENCES: [&str; 3] = ["NotFound", "AwaitingValue", "FieldMissing"];
 
 /// Why the driver cannot know its key service.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +73,13 @@ pub enum SourceError {
     NotBelieved(#[source] NotBelieved),
 }
 
+impl SourceError {
+    /// Whether what was asked for is not there, in place of being refused or out of reach.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Refused { reason, .. } if ABSENCES.contains(&reason.as_str()))
+    }
+}
+
 /// What a volume asks for.
 #[derive(Clone, Debug)]
 pub struct Ask {
@@ -86,8 +87,8 @@ pub struct Ask {
     pub token: Arc<SecretBytes>,
     /// The pod.
     pub pod_uid: String,
-    /// Names of secrets.
-    pub secrets: Vec<String>,
+    /// What it asks for.
+    pub wanted: Wanted,
     /// The etag of what the volume holds, or empty.
     pub have: String,
 }
@@ -250,9 +251,15 @@ impl Ask {
 
     /// What is wanted, as the key service reads it.
     pub fn want(&self) -> Want {
-        Want {
-            secrets: self.secrets.clone(),
-            bundle: String::new(),
+        match &self.wanted {
+            Wanted::Secrets(secrets) => Want {
+                secrets: secrets.clone(),
+                ..Want::default()
+            },
+            Wanted::Bundle(bundle) => Want {
+                bundle: bundle.clone(),
+                ..Want::default()
+            },
         }
     }
 }
@@ -277,82 +284,16 @@ impl Events {
 
 /// Sorts an answer by what it means for a volume.
 fn sort(endpoint: &str, status: &Status) -> SourceError {
-    // Only an error of the connection has a source; what the key service sent has none.
-    if let Some(source) = status.source() {
-        return SourceError::Away {
-            cause: printable(&format!("{endpoint}: {}", innermost(source))),
-        };
-    }
-    match status.code() {
-        Code::Cancelled | Code::DeadlineExceeded | Code::Ok => SourceError::Away {
-            cause: printable(&format!("{endpoint}: {}", status.message())),
-        },
-        code => SourceError::Refused {
-            code,
-            reason: reason(status),
-            sentence: printable(status.message()),
-        },
-    }
-}
-
-fn reason(status: &Status) -> String {
-    let word = status.metadata().get(REASON);
-    let word = word.and_then(|word| word.to_str().ok()).unwrap_or_default();
-    printable(word)
-}
-
-fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
-}
-
-fn printable(text: &str) -> String {
-    text.chars()
-        .filter(|character| !character.is_control())
-        .take(MAX_SENTENCE_CHARS)
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refusal_is_told_in_the_key_services_own_words() {
-        let mut status = Status::permission_denied("no role\nhere");
-        status
-            .metadata_mut()
-            .insert(REASON, "RoleMissing".parse().unwrap());
-        let SourceError::Refused {
+    match CallFailure::sort(endpoint, status) {
+        CallFailure::Away { cause } => SourceError::Away { cause },
+        CallFailure::Refused {
             code,
             reason,
             sentence,
-        } = sort("a:1", &status)
-        else {
-            panic!("it is refused");
-        };
-        assert_eq!(
-            (code, reason.as_str(), sentence.as_str()),
-            (Code::PermissionDenied, "RoleMissing", "no rolehere")
-        );
-    }
-
-    #[test]
-    fn silence_is_not_a_refusal_and_names_the_endpoint() {
-        let silent = Status::from_error(Box::new(io::Error::other("nobody there")));
-        for status in [silent, Status::deadline_exceeded("late")] {
-            let error = sort("192.0.2.1:1", &status);
-            assert!(matches!(error, SourceError::Away { .. }), "{error}");
-            assert!(error.to_string().contains("192.0.2.1:1"), "{error}");
-        }
-    }
-
-    #[test]
-    fn long_sentence_is_cut() {
-        let error = sort("a:1", &Status::unavailable("x".repeat(10_000)));
-        assert!(error.to_string().len() < 400);
+        } => SourceError::Refused {
+            code,
+            reason,
+            sentence,
+        },
     }
 }

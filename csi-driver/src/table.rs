@@ -10,15 +10,17 @@ use std::{
 use strongroom_core::SecretBytes;
 use tokio::sync::{OwnedMutexGuard, watch};
 
-use crate::volume::Target;
+use crate::{request::Wanted, volume::Target};
 
 /// What the pod of a volume may show, and wants.
 #[derive(Clone, Debug)]
 pub struct Access {
     /// The pod's token; wiped with its last holder.
     pub token: Arc<SecretBytes>,
-    /// Names of secrets.
-    pub secrets: Vec<String>,
+    /// What the pod asks for.
+    pub wanted: Wanted,
+    /// Whether the pod may run while that is not there.
+    pub optional: bool,
     /// The pod's fsGroup, or root.
     pub group: u32,
 }
@@ -30,6 +32,8 @@ pub enum Failure {
     Away(String),
     /// The pod may not read what it holds.
     Refused(String),
+    /// What the pod asks for is not there, and it may run without.
+    Absent(String),
 }
 
 /// What is known of a volume.
@@ -217,7 +221,8 @@ mod tests {
         first.update(|state| {
             state.access = Some(Access {
                 token: Arc::new(SecretBytes::copy_from(b"t")),
-                secrets: Vec::new(),
+                wanted: Wanted::Secrets(Vec::new()),
+                optional: false,
                 group: 0,
             });
         });

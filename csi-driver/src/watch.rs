@@ -209,7 +209,7 @@ mod tests {
     use strongroom_core::SecretBytes;
 
     use super::*;
-    use crate::table::Access;
+    use crate::{request::Wanted, table::Access};
 
     fn target(volume: &str) -> Target {
         let path = format!("/pods/uid/volumes/kubernetes.io~csi/{volume}/mount");
@@ -221,7 +221,8 @@ mod tests {
         turn.update(|state| {
             state.access = Some(Access {
                 token: Arc::new(SecretBytes::copy_from(b"t")),
-                secrets: vec!["db".to_owned()],
+                wanted: Wanted::Secrets(vec!["db".to_owned()]),
+                optional: false,
                 group: 0,
             });
         });

@@ -20,6 +20,10 @@ pub fn condition(state: &State, now: Duration, stale_after: Duration) -> Conditi
     let since = format!("last confirmed {} s ago", age.as_secs());
     let (abnormal, message) = match &state.failure {
         Some(Failure::Refused(sentence)) => (true, format!("{sentence}; {since}")),
+        Some(Failure::Absent(sentence)) => (
+            is_stale,
+            format!("{sentence}; the pod may run without; {since}"),
+        ),
         Some(Failure::Away(sentence)) => (is_stale, format!("{sentence}; {since}")),
         None if is_stale => (
             true,
@@ -74,6 +78,13 @@ mod tests {
     fn a_refusal_is_abnormal_at_once() {
         let refused = Some(Failure::Refused("no role".to_owned()));
         check(refused, 1, true, "no role; last confirmed 1 s ago");
+    }
+
+    #[test]
+    fn what_the_pod_may_run_without_is_no_reason_to_look() {
+        let absent = Some(Failure::Absent("there is no secret".to_owned()));
+        let message = "there is no secret; the pod may run without; last confirmed 1 s ago";
+        check(absent, 1, false, message);
     }
 
     #[test]

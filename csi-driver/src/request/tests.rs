@@ -2,7 +2,10 @@
 
 use strongroom_api::csi::v1::volume_capability::{AccessMode, BlockVolume, MountVolume};
 
-use super::*;
+use super::{
+    wanted::{BUNDLE, OPTIONAL, SECRETS},
+    *,
+};
 
 const TARGET: &str = "/var/lib/kubelet/pods/uid-1/volumes/kubernetes.io~csi/secrets/mount";
 
@@ -55,6 +58,10 @@ fn parse_it(request: NodePublishVolumeRequest) -> Result<Publish, InvalidRequest
     )
 }
 
+fn of_secrets(names: &[&str]) -> Wanted {
+    Wanted::Secrets(names.iter().map(|name| (*name).to_owned()).collect())
+}
+
 fn check(change: impl FnOnce(&mut NodePublishVolumeRequest), expected: InvalidRequest) {
     let mut request = request();
     change(&mut request);
@@ -64,7 +71,8 @@ fn check(change: impl FnOnce(&mut NodePublishVolumeRequest), expected: InvalidRe
 #[test]
 fn request_of_kubelet_is_understood() {
     let publish = parse_it(request()).unwrap();
-    assert_eq!(publish.secrets, ["db", "stripe"]);
+    assert_eq!(publish.wanted, of_secrets(&["db", "stripe"]));
+    assert!(!publish.optional);
     assert_eq!((publish.group, publish.volume_id.as_str()), (1000, "csi-1"));
     assert_eq!(publish.token.as_ref().unwrap().expose(), b"a.b.c");
     assert!(!format!("{publish:?}").contains("a.b.c"));
@@ -139,13 +147,55 @@ fn names_of_secrets_are_labels_and_there_is_at_least_one() {
     ] {
         check(
             |it| drop(it.volume_context.insert(SECRETS.to_owned(), bad.to_owned())),
-            InvalidRequest::Secrets,
+            InvalidRequest::Wanted,
         );
     }
     check(
         |it| drop(it.volume_context.remove(SECRETS)),
-        InvalidRequest::Secrets,
+        InvalidRequest::Wanted,
     );
+}
+
+#[test]
+fn a_bundle_is_named_in_place_of_secrets() {
+    let with = |name: &str| {
+        let mut request = request();
+        request.volume_context.remove(SECRETS);
+        request
+            .volume_context
+            .insert(BUNDLE.to_owned(), name.to_owned());
+        parse_it(request).map(|publish| publish.wanted)
+    };
+    assert_eq!(with("api"), Ok(Wanted::Bundle("api".to_owned())));
+    for bad in ["", "Api", "a,b", "a/b", "..", &"a".repeat(64)] {
+        assert_eq!(with(bad), Err(InvalidRequest::Wanted), "{bad:?}");
+    }
+    check(
+        |it| {
+            drop(
+                it.volume_context
+                    .insert(BUNDLE.to_owned(), "api".to_owned()),
+            )
+        },
+        InvalidRequest::Wanted,
+    );
+}
+
+#[test]
+fn a_pod_may_say_that_it_starts_without() {
+    for (text, expected) in [
+        ("true", Ok(true)),
+        ("false", Ok(false)),
+        ("yes", Err(InvalidRequest::Optional)),
+        ("", Err(InvalidRequest::Optional)),
+    ] {
+        let mut request = request();
+        request
+            .volume_context
+            .insert(OPTIONAL.to_owned(), text.to_owned());
+        let optional = parse_it(request).map(|publish| publish.optional);
+        assert_eq!(optional, expected, "{text:?}");
+    }
 }
 
 #[test]
