@@ -110,10 +110,17 @@ impl Policy {
 
     /// What can be about a question: platform policies and the links that can name the caller.
     fn policies(&self, question: Question<'_>) -> Result<Cow<'_, PolicySet>, Fault> {
-        if let (Caller::Pod(_), Resource::Secret { secret, access, .. }) =
-            (question.caller, question.resource)
+        if let Caller::Pod(identity) = question.caller
+            && let Resource::Key { ring, access, .. } | Resource::Secret { ring, access, .. } =
+                question.resource
         {
-            return bindings::link_secret(&self.platform, *secret, access).map(Cow::Owned);
+            let object = entities::resource(question.resource);
+            let records = [
+                (entities::ring(ring.id), &*ring.access),
+                (object, &**access),
+            ];
+            let linked = bindings::link_records(&self.platform, &identity.account, records);
+            return linked.map(Cow::Owned);
         }
         let ring = question.resource.ring();
         let bound = ring.and_then(|ring| self.by_ring.get(&ring));

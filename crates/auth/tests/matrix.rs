@@ -7,25 +7,37 @@ use std::{fmt::Write, sync::Arc};
 use expect_test::expect_file;
 use strongroom_auth::{Binding, Policy, Role};
 use strongroom_core::{
-    ActionKind, Caller, CertificateIdentity, Decide, Decision, Job, KeyId, NodeCredential,
-    NodeIdentity, NodeRole, ObjectId, PodIdentity, Question, Resource, RingId, RingKind, RingRef,
-    SecretAccess, SecretBinding, SecretId, SecretRole, ServiceAccount, Tenant,
+    Access, AccessBinding, AccessRole, ActionKind, Caller, CertificateIdentity, Decide, Decision,
+    Job, KeyId, NodeCredential, NodeIdentity, NodeRole, ObjectId, PodIdentity, Question, Resource,
+    RingId, RingKind, RingRef, SecretId, ServiceAccount, Tenant,
 };
 
-const SYSTEM: RingRef = RingRef {
-    id: RingId::from_bytes([0; 16]),
-    kind: RingKind::System,
-};
-const BOUND: RingRef = RingRef {
-    id: RingId::from_bytes([1; 16]),
-    kind: RingKind::Application,
-};
-const OTHER: RingRef = RingRef {
-    id: RingId::from_bytes([2; 16]),
-    kind: RingKind::Application,
-};
+/// The rings of the platform have no owner; the others are those of one namespace in two clusters.
+fn ring(number: u8, kind: RingKind, owner: Option<Tenant>) -> RingRef {
+    RingRef {
+        id: RingId::from_bytes([number; 16]),
+        kind,
+        access: Arc::new(Access::new(owner, Vec::new()).expect("no bindings")),
+    }
+}
 
-fn callers() -> [(&'static str, Caller); 19] {
+fn system() -> RingRef {
+    ring(0, RingKind::System, None)
+}
+
+/// Its record binds the account `api`, to decrypt.
+fn bound() -> RingRef {
+    RingRef {
+        access: access("east", AccessRole::KeyDecrypter),
+        ..ring(1, RingKind::Application, None)
+    }
+}
+
+fn other() -> RingRef {
+    ring(2, RingKind::Application, Some(tenant("north")))
+}
+
+fn callers() -> [(&'static str, Caller); 21] {
     let identity = NodeIdentity {
         role: NodeRole::KmsPlugin,
         node: "cp-2".parse().expect("a node's name"),
@@ -55,6 +67,8 @@ fn callers() -> [(&'static str, Caller); 19] {
         ("unbound", Caller::Pod(pod("east", "web", "1"))),
         ("foreign", Caller::Pod(pod("west", "api", "1"))),
         ("driver", Caller::CsiDriver(pod("east", "api", "1"))),
+        ("operator", Caller::Operator(pod("east", "api", "1"))),
+        ("operator-west", Caller::Operator(pod("west", "api", "1"))),
         ("admin-socket", Caller::AdminSocket { uid: 64_200 }),
         (Job::Initialize.as_str(), Caller::System(Job::Initialize)),
         (Job::Anchor.as_str(), Caller::System(Job::Anchor)),
@@ -89,41 +103,50 @@ fn pod(cluster: &str, account: &str, uid: &str) -> Arc<PodIdentity> {
     })
 }
 
-/// The record of each secret binds the account `api`.
-fn secret(ring: RingRef, owner: &str) -> Resource {
-    let binding = SecretBinding {
-        role: SecretRole::SecretReader,
+/// A record that binds the account `api`.
+fn access(owner: &str, role: AccessRole) -> Arc<Access> {
+    let binding = AccessBinding {
+        role,
         account: object("api", "1"),
     };
-    let access = SecretAccess::new(Some(tenant(owner)), vec![binding]).expect("one binding");
+    Arc::new(Access::new(Some(tenant(owner)), vec![binding]).expect("one binding"))
+}
+
+/// The record of each secret binds the account `api`.
+fn secret(ring: RingRef, owner: &str) -> Resource {
     Resource::Secret {
         ring,
         secret: SecretId::from_bytes([8; 16]),
-        access: Arc::new(access),
+        access: access(owner, AccessRole::SecretReader),
+    }
+}
+
+/// So does that of each key, to encrypt.
+fn key(ring: RingRef, owner: &str) -> Resource {
+    Resource::Key {
+        ring,
+        key: KeyId::from_bytes([7; 16]),
+        access: access(owner, AccessRole::KeyEncrypter),
     }
 }
 
 /// The secret of the platform has no tenant and binds nobody.
 fn resources() -> [(&'static str, Resource); 11] {
-    let key = |ring| Resource::Key {
-        ring,
-        key: KeyId::from_bytes([7; 16]),
-    };
     [
         ("instance", Resource::Instance),
-        ("system ring", Resource::Ring(SYSTEM)),
-        ("bound ring", Resource::Ring(BOUND)),
-        ("other ring", Resource::Ring(OTHER)),
-        ("system key", key(SYSTEM)),
-        ("bound key", key(BOUND)),
-        ("other key", key(OTHER)),
-        ("system secret", secret(SYSTEM, "east")),
-        ("bound secret", secret(BOUND, "east")),
-        ("other secret", secret(OTHER, "north")),
+        ("system ring", Resource::Ring(system())),
+        ("bound ring", Resource::Ring(bound())),
+        ("other ring", Resource::Ring(other())),
+        ("system key", key(system(), "east")),
+        ("bound key", key(bound(), "east")),
+        ("other key", key(other(), "north")),
+        ("system secret", secret(system(), "east")),
+        ("bound secret", secret(bound(), "east")),
+        ("other secret", secret(other(), "north")),
         (
             "no tenant's",
             Resource::Secret {
-                ring: OTHER,
+                ring: other(),
                 secret: SecretId::from_bytes([9; 16]),
                 access: Arc::default(),
             },
@@ -139,14 +162,14 @@ fn policy() -> Policy {
         ring: ring.id,
     };
     let bindings = [
-        bind(Role::KeyEncrypter, "encrypter", BOUND),
-        bind(Role::KeyDecrypter, "decrypter", BOUND),
-        bind(Role::KeyEncrypter, "both", BOUND),
-        bind(Role::KeyDecrypter, "both", BOUND),
-        bind(Role::KeyEncrypter, "both", SYSTEM),
-        bind(Role::KeyDecrypter, "both", SYSTEM),
-        bind(Role::SecretReader, "revealer", BOUND),
-        bind(Role::SecretReader, "revealer", SYSTEM),
+        bind(Role::KeyEncrypter, "encrypter", bound()),
+        bind(Role::KeyDecrypter, "decrypter", bound()),
+        bind(Role::KeyEncrypter, "both", bound()),
+        bind(Role::KeyDecrypter, "both", bound()),
+        bind(Role::KeyEncrypter, "both", system()),
+        bind(Role::KeyDecrypter, "both", system()),
+        bind(Role::SecretReader, "revealer", bound()),
+        bind(Role::SecretReader, "revealer", system()),
     ];
     Policy::new(&["administrator".to_owned()], &bindings).expect("the policy is valid")
 }

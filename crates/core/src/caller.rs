@@ -27,6 +27,8 @@ pub enum Caller {
     Pod(Arc<PodIdentity>),
     /// The CSI driver on its node: a pod whose account the configuration names as the driver's.
     CsiDriver(Arc<PodIdentity>),
+    /// The operator of a cluster: a pod whose account the configuration names as the operator's.
+    Operator(Arc<PodIdentity>),
     /// One of our own jobs.
     System(Job),
 }
@@ -60,11 +62,19 @@ pub enum Job {
     Revoke,
     /// Writes down what time it is.
     Time,
+    /// Makes the versions that schedules ask for.
+    Rotate,
 }
 
 impl Job {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Initialize, Self::Anchor, Self::Revoke, Self::Time];
+    pub const ALL: [Self; 5] = [
+        Self::Initialize,
+        Self::Anchor,
+        Self::Revoke,
+        Self::Time,
+        Self::Rotate,
+    ];
 
     /// Its name in policies and records.
     #[must_use]
@@ -74,12 +84,14 @@ impl Job {
             Self::Anchor => "anchor",
             Self::Revoke => "revoke",
             Self::Time => "time",
+            Self::Rotate => "rotate",
         }
     }
 }
 
 /// The form in audit records: `certificate:NAME#SERIAL`, `kms-socket:UID`, `kms-plugin:NODE#SERIAL`,
-/// `enrolment:ROLE/NODE`, `admin-socket:UID`, `pod:IDENTITY`, `csi-driver:IDENTITY`, `system:JOB`.
+/// `enrolment:ROLE/NODE`, `admin-socket:UID`, `pod:IDENTITY`, `csi-driver:IDENTITY`, `operator:IDENTITY`,
+/// `system:JOB`.
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -97,6 +109,7 @@ impl fmt::Display for Caller {
             Self::AdminSocket { uid } => write!(f, "admin-socket:{uid}"),
             Self::Pod(identity) => write!(f, "pod:{identity}"),
             Self::CsiDriver(identity) => write!(f, "csi-driver:{identity}"),
+            Self::Operator(identity) => write!(f, "operator:{identity}"),
             Self::System(job) => write!(f, "system:{}", job.as_str()),
         }
     }
@@ -132,8 +145,12 @@ mod tests {
             format!("pod:{rest}")
         );
         assert_eq!(
-            Caller::CsiDriver(identity).to_string(),
+            Caller::CsiDriver(identity.clone()).to_string(),
             format!("csi-driver:{rest}")
+        );
+        assert_eq!(
+            Caller::Operator(identity).to_string(),
+            format!("operator:{rest}")
         );
     }
 }

@@ -26,6 +26,13 @@ impl UnixMillis {
         Self(self.0.saturating_add(milliseconds))
     }
 
+    /// The moment `earlier` before this one; the first representable one when it would overflow.
+    #[must_use]
+    pub fn minus(self, earlier: Duration) -> Self {
+        let milliseconds = i64::try_from(earlier.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(milliseconds))
+    }
+
     /// How long ago `earlier` was; zero when it lies ahead.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

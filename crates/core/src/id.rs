@@ -44,27 +44,29 @@ macro_rules! random_id {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write_hex(&self.0, f)
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                $crate::id::write_hex(&self.0, f)
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 write!(f, concat!(stringify!($name), "({})"), self)
             }
         }
 
-        impl FromStr for $name {
-            type Err = ParseIdError;
+        impl std::str::FromStr for $name {
+            type Err = $crate::ParseIdError;
 
-            fn from_str(text: &str) -> Result<Self, ParseIdError> {
-                parse_hex(text).map(Self)
+            fn from_str(text: &str) -> Result<Self, $crate::ParseIdError> {
+                $crate::id::parse_hex(text).map(Self)
             }
         }
     };
 }
+
+pub(crate) use random_id;
 
 random_id! {
     /// One installation: everything that `init` made in one act.
@@ -88,7 +90,7 @@ pub(crate) fn write_hex(bytes: &[u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Re
     write!(f, "{:032x}", u128::from_be_bytes(*bytes))
 }
 
-fn parse_hex(text: &str) -> Result<[u8; 16], ParseIdError> {
+pub(crate) fn parse_hex(text: &str) -> Result<[u8; 16], ParseIdError> {
     let digits: &[u8; 32] = text.as_bytes().try_into().map_err(|_| ParseIdError)?;
     let mut bytes = [0; 16];
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {

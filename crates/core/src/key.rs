@@ -9,7 +9,12 @@ pub use lifecycle::{
     DESTROY_WINDOW_DEFAULT, DESTROY_WINDOW_MAX, DESTROY_WINDOW_MIN, LifecycleError,
 };
 
-use crate::{KeyId, Name, RingId, StoreEpoch, UnixMillis, VersionId, VersionNumber};
+use std::sync::Arc;
+
+use crate::{
+    Access, HandledRequests, KeyId, Name, RingId, RotationSchedule, StoreEpoch, Uid, UnixMillis,
+    VersionId, VersionNumber,
+};
 
 /// What a key is for. Immutable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,6 +107,14 @@ pub struct KeyHead {
     pub versions: Vec<Version>,
     /// All activations, oldest first; never empty; the last names the primary version.
     pub activations: Vec<Activation>,
+    /// Who may use it, beside whom its ring and the configuration name.
+    pub access: Arc<Access>,
+    /// The custom resource that holds it. None: administrators or the installation made it, or it was let go of.
+    pub holder: Option<Uid>,
+    /// When new versions are made without anybody asking.
+    pub rotation: Option<RotationSchedule>,
+    /// Requests that made versions.
+    pub requests: HandledRequests,
 }
 
 /// What is given for a new key.
@@ -165,6 +178,10 @@ impl KeyHead {
                 version,
                 epoch,
             }],
+            access: Arc::default(),
+            holder: None,
+            rotation: None,
+            requests: HandledRequests::default(),
         }
     }
 

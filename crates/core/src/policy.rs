@@ -5,7 +5,7 @@
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
-use crate::{Caller, KeyId, RingId, SecretAccess, SecretId, id::write_hex};
+use crate::{Access, Caller, KeyId, RingId, SecretId, id::write_hex};
 
 /// Declares the closed list of actions: the enum, one marker type for each, and their names.
 macro_rules! actions {
@@ -107,6 +107,22 @@ actions! {
     ReadSecret,
     /// Brings requests for the pods of one's own node. It opens nothing: each secret is asked for as the pod.
     ServePods,
+    /// Becomes the one process that may change what the custom resources of its cluster ask for.
+    AcquireControlEpoch,
+    /// Hears which objects of its cluster changed.
+    WatchObjects,
+    /// Brings a ring to what its custom resource says.
+    ApplyKeyRing,
+    /// Brings a key to what its custom resource says.
+    ApplyKey,
+    /// Brings a secret to what its custom resource says.
+    ApplySecret,
+    /// Brings a bundle of a ring to what its custom resource says.
+    ApplyBundle,
+    /// Lets go of what a custom resource held. It is kept.
+    ReleaseObject,
+    /// Gives a ring with everything in it to a namespace that was made again.
+    AdoptKeyRing,
     /// Writes down what time it is, so that a restart goes on from it.
     RecordTime,
     /// Writes down that the machine's clock jumped.
@@ -140,6 +156,8 @@ pub enum Resource {
         ring: RingRef,
         /// Its id.
         key: KeyId,
+        /// Who may use it by its own record, as the record is now.
+        access: Arc<Access>,
     },
     /// One secret.
     Secret {
@@ -148,17 +166,19 @@ pub enum Resource {
         /// Its id.
         secret: SecretId,
         /// Who may read it by its own record, as the record is now.
-        access: Arc<SecretAccess>,
+        access: Arc<Access>,
     },
 }
 
 /// A ring as policies see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RingRef {
     /// Its id.
     pub id: RingId,
     /// Whether it is the system's or somebody's.
     pub kind: RingKind,
+    /// The tenant that owns it, and who has a role on everything in it by its own record, as the record is now.
+    pub access: Arc<Access>,
 }
 
 /// Whose ring it is.
@@ -187,7 +207,7 @@ impl fmt::Display for Resource {
         match self {
             Self::Instance => f.write_str("instance"),
             Self::Ring(ring) => write!(f, "ring/{}", ring.id),
-            Self::Key { ring, key } => write!(f, "key/{}/{key}", ring.id),
+            Self::Key { ring, key, .. } => write!(f, "key/{}/{key}", ring.id),
             Self::Secret { ring, secret, .. } => write!(f, "secret/{}/{secret}", ring.id),
         }
     }
@@ -298,18 +318,18 @@ impl<A: Action> Permit<A> {
 
     /// The key that it is for, when it is for a key.
     #[must_use]
-    pub const fn key(&self) -> Option<(RingRef, KeyId)> {
-        match self.resource {
-            Resource::Key { ring, key } => Some((ring, key)),
+    pub fn key(&self) -> Option<(RingId, KeyId)> {
+        match &self.resource {
+            Resource::Key { ring, key, .. } => Some((ring.id, *key)),
             Resource::Instance | Resource::Ring(_) | Resource::Secret { .. } => None,
         }
     }
 
     /// The secret that it is for, when it is for a secret.
     #[must_use]
-    pub const fn secret(&self) -> Option<(RingRef, SecretId)> {
-        match self.resource {
-            Resource::Secret { ring, secret, .. } => Some((ring, secret)),
+    pub fn secret(&self) -> Option<(RingId, SecretId)> {
+        match &self.resource {
+            Resource::Secret { ring, secret, .. } => Some((ring.id, *secret)),
             Resource::Instance | Resource::Ring(_) | Resource::Key { .. } => None,
         }
     }

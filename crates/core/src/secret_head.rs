@@ -16,7 +16,9 @@ pub use field::{
 pub use lifecycle::{NextVersion, SecretStepError};
 pub use value::{MalformedValue, SecretValue, VALUE_BYTES_MAX, ValueError};
 
-use crate::{Name, RingId, SecretAccess, SecretId, UnixMillis, VersionId};
+use crate::{
+    Access, HandledRequests, Name, RingId, RotationSchedule, SecretId, Uid, UnixMillis, VersionId,
+};
 
 /// Where a secret's values come from. Immutable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +65,24 @@ pub struct SecretHead {
     /// The versions that have a stage, oldest first; the newest is the current one.
     pub versions: Vec<SecretVersion>,
     /// Who may read it, beside whom the configuration names.
-    pub access: Arc<SecretAccess>,
+    pub access: Arc<Access>,
+    /// The custom resource that holds it. None: administrators made it, or it was let go of.
+    pub holder: Option<Uid>,
+    /// When new versions are made without anybody asking; only of a generated secret.
+    pub rotation: Option<RotationSchedule>,
+    /// Requests that made versions.
+    pub requests: HandledRequests,
+}
+
+impl SecretSource {
+    /// Whether each version has that field.
+    #[must_use]
+    pub fn has(&self, field: &FieldName) -> bool {
+        match self {
+            Self::Generate(fields) => fields.iter().any(|it| it.name == *field),
+            Self::Manual(names) => names.iter().any(|name| name == field),
+        }
+    }
 }
 
 impl SecretHead {

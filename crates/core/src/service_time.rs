@@ -127,6 +127,13 @@ impl ServiceTime {
         self.wall.max(self.mark.floor)
     }
 
+    /// The newest time that is believed, for what happens again and again: a jump that nobody has confirmed neither hurries it
+    /// nor holds it up, since time goes on by the boot clock meanwhile.
+    #[must_use]
+    pub const fn believed(&self) -> UnixMillis {
+        self.mark.floor
+    }
+
     /// The time now for what cannot be undone: destruction, expiry of material, retention.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use cedar_policy::{EntityUid, PolicyId, PolicySet, SlotId};
-use strongroom_core::{RingId, SecretAccess, SecretId, SecretRole};
+use strongroom_core::{Access, AccessRole, RingId, ServiceAccount};
 
 use super::{Fault, PolicyError, entities, platform::Platform};
 
@@ -45,10 +45,12 @@ impl Role {
     }
 }
 
-impl From<SecretRole> for Role {
-    fn from(role: SecretRole) -> Self {
+impl From<AccessRole> for Role {
+    fn from(role: AccessRole) -> Self {
         match role {
-            SecretRole::SecretReader => Self::SecretReader,
+            AccessRole::KeyEncrypter => Self::KeyEncrypter,
+            AccessRole::KeyDecrypter => Self::KeyDecrypter,
+            AccessRole::SecretReader => Self::SecretReader,
         }
     }
 }
@@ -104,24 +106,28 @@ fn link_ring(
     Ok(policies)
 }
 
-/// Platform policies and the links in the record of one secret. Those of its ring bind certificates, which no link here
-/// names, so that one question never reads both.
-pub(super) fn link_secret(
+/// Platform policies and those links in the records of an object and of its ring that name this account: never more than
+/// twice the number of roles. The configuration's bindings name certificates, which no link here does, so that one question
+/// never reads both.
+pub(super) fn link_records(
     platform: &Platform,
-    secret: SecretId,
-    access: &SecretAccess,
+    account: &ServiceAccount,
+    records: [(EntityUid, &Access); 2],
 ) -> Result<PolicySet, Fault> {
     let mut policies = platform.policies().clone();
-    for (index, (role, account)) in access.grants().enumerate() {
-        let name = format!("binding {index} of secret {secret}");
-        let principal = entities::service_account(&account);
-        add(
-            &mut policies,
-            role.into(),
-            name,
-            principal,
-            entities::secret(secret),
-        )?;
+    for (resource, access) in records {
+        let of_account = access.grants().filter(|(_, bound)| bound == account);
+        for (role, bound) in of_account {
+            let name = format!("{} on {resource}", role.as_str());
+            let principal = entities::service_account(&bound);
+            add(
+                &mut policies,
+                role.into(),
+                name,
+                principal,
+                resource.clone(),
+            )?;
+        }
     }
     Ok(policies)
 }

@@ -6,8 +6,8 @@ use cedar_policy::{
     Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression, Schema,
 };
 use strongroom_core::{
-    ActionKind, Caller, Question, Resource, RingId, RingKind, RingRef, SecretId, ServiceAccount,
-    Tenant,
+    ActionKind, Caller, Name, Question, Resource, RingId, RingKind, RingRef, SecretId,
+    ServiceAccount, Tenant,
 };
 
 use super::Fault;
@@ -35,6 +35,10 @@ pub(super) fn service_account(account: &ServiceAccount) -> EntityUid {
     uid("ServiceAccount", &account.to_string())
 }
 
+fn cluster(name: &Name) -> RestrictedExpression {
+    RestrictedExpression::new_entity_uid(uid("Cluster", name.as_str()))
+}
+
 fn tenant(tenant: &Tenant) -> RestrictedExpression {
     RestrictedExpression::new_entity_uid(uid("Tenant", &tenant.to_string()))
 }
@@ -52,6 +56,7 @@ pub(super) fn principal(caller: &Caller) -> EntityUid {
         Caller::AdminSocket { uid: user } => uid("AdminSocket", &user.to_string()),
         Caller::Pod(identity) => service_account(&identity.account),
         Caller::CsiDriver(identity) => uid("CsiDriver", &identity.account.to_string()),
+        Caller::Operator(identity) => uid("Operator", &identity.account.to_string()),
         Caller::System(job) => uid("Job", job.as_str()),
     }
 }
@@ -74,18 +79,19 @@ pub(super) fn slice(
     let mut entities = vec![principal_entity(question.caller, administrators)?];
     match question.resource {
         Resource::Instance => entities.push(Entity::with_uid(resource(question.resource))),
-        Resource::Ring(ring) => entities.push(ring_entity(*ring)?),
+        Resource::Ring(ring) => entities.push(ring_entity(ring)?),
         Resource::Key { ring: in_ring, .. } => {
-            entities.push(ring_entity(*in_ring)?);
-            entities.push(member(question.resource, *in_ring, None)?);
+            entities.push(ring_entity(in_ring)?);
+            let owner = in_ring.access.tenant();
+            entities.push(member(question.resource, in_ring, owner)?);
         }
         Resource::Secret {
             ring: in_ring,
             access,
             ..
         } => {
-            entities.push(ring_entity(*in_ring)?);
-            entities.push(member(question.resource, *in_ring, access.tenant())?);
+            entities.push(ring_entity(in_ring)?);
+            entities.push(member(question.resource, in_ring, access.tenant())?);
         }
     }
     // The schema adds the actions with their groups.
@@ -93,7 +99,7 @@ pub(super) fn slice(
 }
 
 /// What lies in a ring.
-fn member(of: &Resource, in_ring: RingRef, owner: Option<&Tenant>) -> Result<Entity, Fault> {
+fn member(of: &Resource, in_ring: &RingRef, owner: Option<&Tenant>) -> Result<Entity, Fault> {
     let ring = ring(in_ring.id);
     let attribute = RestrictedExpression::new_entity_uid(ring.clone());
     let mut attributes = HashMap::from([("ring".to_owned(), attribute)]);
@@ -115,6 +121,10 @@ fn principal_entity(caller: &Caller, administrators: &BTreeSet<String>) -> Resul
             let owner = tenant(&identity.account.tenant);
             attributes.insert("tenant".to_owned(), owner);
         }
+        Caller::Operator(identity) => {
+            let own = cluster(&identity.account.tenant.cluster);
+            attributes.insert("cluster".to_owned(), own);
+        }
         Caller::Certificate(_)
         | Caller::KmsSocket { .. }
         | Caller::KmsPlugin(_)
@@ -126,12 +136,14 @@ fn principal_entity(caller: &Caller, administrators: &BTreeSet<String>) -> Resul
     Ok(Entity::new(principal(caller), attributes, groups)?)
 }
 
-fn ring_entity(ring_ref: RingRef) -> Result<Entity, Fault> {
+fn ring_entity(ring_ref: &RingRef) -> Result<Entity, Fault> {
     let kind = match ring_ref.kind {
         RingKind::System => "system",
         RingKind::Application => "application",
     };
     let kind = RestrictedExpression::new_entity_uid(uid("RingKind", kind));
-    let attributes = HashMap::from([("kind".to_owned(), kind)]);
+    let mut attributes = HashMap::from([("kind".to_owned(), kind)]);
+    let owner = ring_ref.access.tenant();
+    attributes.extend(owner.map(|owner| ("cluster".to_owned(), cluster(&owner.cluster))));
     Ok(Entity::new(ring(ring_ref.id), attributes, HashSet::new())?)
 }

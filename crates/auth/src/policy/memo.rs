@@ -18,6 +18,7 @@ type Tuple = (Subject, ActionKind, Resource);
 enum Subject {
     Pod(ServiceAccount),
     CsiDriver(ServiceAccount),
+    Operator(ServiceAccount),
     Other(Caller),
 }
 
@@ -53,6 +54,7 @@ fn subject(caller: &Caller) -> Subject {
     match caller {
         Caller::Pod(identity) => Subject::Pod(identity.account.clone()),
         Caller::CsiDriver(identity) => Subject::CsiDriver(identity.account.clone()),
+        Caller::Operator(identity) => Subject::Operator(identity.account.clone()),
         other => Subject::Other(other.clone()),
     }
 }

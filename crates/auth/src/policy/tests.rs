@@ -1,6 +1,9 @@
 //! What Cedar would get wrong by itself, and what no configuration may reach. Who may do what is in `tests/matrix.txt`.
 
+mod operator;
 mod secrets;
+
+use std::sync::Arc;
 
 use strongroom_core::{
     ActionKind, Caller, CertificateIdentity, Decide, Decision, Job, KeyId, Question, Resource,
@@ -9,19 +12,27 @@ use strongroom_core::{
 
 use super::{platform::Platform, *};
 
-const RING: RingRef = RingRef {
-    id: RingId::from_bytes([1; 16]),
-    kind: RingKind::Application,
-};
-const SYSTEM: RingRef = RingRef {
-    id: RingId::from_bytes([2; 16]),
-    kind: RingKind::System,
-};
+fn application() -> RingRef {
+    RingRef {
+        id: RingId::from_bytes([1; 16]),
+        kind: RingKind::Application,
+        access: Arc::default(),
+    }
+}
+
+fn system() -> RingRef {
+    RingRef {
+        id: RingId::from_bytes([2; 16]),
+        kind: RingKind::System,
+        access: Arc::default(),
+    }
+}
 
 fn key_in(ring: RingRef) -> Resource {
     Resource::Key {
         ring,
         key: KeyId::from_bytes([9; 16]),
+        access: Arc::default(),
     }
 }
 
@@ -122,25 +133,40 @@ fn forbids_hold_against_a_permit_of_everything() {
         assert_eq!(decision, expected, "{caller} {action} {resource}");
     };
     for caller in [&administrator, &initialize] {
-        check(caller, ActionKind::Decrypt, key_in(RING), Decision::Allow);
-        check(caller, ActionKind::Decrypt, key_in(SYSTEM), Decision::Deny);
-        check(caller, ActionKind::Encrypt, key_in(SYSTEM), Decision::Deny);
+        check(
+            caller,
+            ActionKind::Decrypt,
+            key_in(application()),
+            Decision::Allow,
+        );
+        check(
+            caller,
+            ActionKind::Decrypt,
+            key_in(system()),
+            Decision::Deny,
+        );
+        check(
+            caller,
+            ActionKind::Encrypt,
+            key_in(system()),
+            Decision::Deny,
+        );
         check(
             caller,
             ActionKind::DecryptSeed,
-            key_in(SYSTEM),
+            key_in(system()),
             Decision::Deny,
         );
         check(
             caller,
             ActionKind::EncryptSeed,
-            key_in(SYSTEM),
+            key_in(system()),
             Decision::Deny,
         );
         check(
             caller,
             ActionKind::ProbeEtcdKey,
-            key_in(SYSTEM),
+            key_in(system()),
             Decision::Deny,
         );
     }
@@ -158,9 +184,13 @@ fn sockets_do_their_own_work_beside_a_permit_of_everything() {
     let policy = unvalidated("permit (principal, action, resource);", &[]);
     let check = |caller: &Caller, own: &[ActionKind]| {
         for action in ActionKind::ALL.iter().copied() {
-            let allowed = [key_in(SYSTEM), Resource::Ring(RING), Resource::Instance]
-                .iter()
-                .any(|resource| ask(&policy, caller, action, resource) == Decision::Allow);
+            let allowed = [
+                key_in(system()),
+                Resource::Ring(application()),
+                Resource::Instance,
+            ]
+            .iter()
+            .any(|resource| ask(&policy, caller, action, resource) == Decision::Allow);
             assert_eq!(allowed, own.contains(&action), "{caller} {action}");
         }
     };
@@ -184,13 +214,13 @@ fn name_with_quotes_backslash_or_newline_is_only_a_name() {
         "administrator\\".to_owned(),
     ] {
         // Past the check of names, which refuses some of these already.
-        let bindings = [bind(Role::KeyDecrypter, &name, RING)];
+        let bindings = [bind(Role::KeyDecrypter, &name, application())];
         let platform = Platform::load().unwrap();
         let policy = Policy::compile(platform, &administrators(), &bindings).unwrap();
         let (named, other) = (certificate(&name), certificate("other"));
         let check = |caller, action, expected| {
             assert_eq!(
-                ask(&policy, caller, action, &key_in(RING)),
+                ask(&policy, caller, action, &key_in(application())),
                 expected,
                 "{name:?} {action}"
             );
@@ -207,7 +237,7 @@ fn name_with_quotes_backslash_or_newline_is_only_a_name() {
 fn names_that_no_certificate_carries_are_refused() {
     let bad = "a\nb".to_owned();
     let administrator = Policy::new(std::slice::from_ref(&bad), &[]).unwrap_err();
-    let bindings = [bind(Role::KeyEncrypter, &bad, RING)];
+    let bindings = [bind(Role::KeyEncrypter, &bad, application())];
     let bound = Policy::new(&administrators(), &bindings).unwrap_err();
     for error in [administrator, bound] {
         assert!(
@@ -226,12 +256,18 @@ fn no_administrator_is_refused() {
 #[test]
 fn a_ring_takes_64_bindings_and_no_more() {
     let bindings: Vec<_> = (0..65)
-        .map(|index| bind(Role::KeyEncrypter, &format!("application {index}"), RING))
+        .map(|index| {
+            bind(
+                Role::KeyEncrypter,
+                &format!("application {index}"),
+                application(),
+            )
+        })
         .collect();
     let policy = Policy::new(&administrators(), &bindings[..64]).unwrap();
     let last = certificate("application 63");
     assert_eq!(
-        ask(&policy, &last, ActionKind::Encrypt, &key_in(RING)),
+        ask(&policy, &last, ActionKind::Encrypt, &key_in(application())),
         Decision::Allow
     );
 
@@ -244,7 +280,7 @@ fn a_ring_takes_64_bindings_and_no_more() {
 
 #[test]
 fn binding_on_a_system_ring_gives_nothing() {
-    let bindings = Role::ALL.map(|role| bind(role, "application", SYSTEM));
+    let bindings = Role::ALL.map(|role| bind(role, "application", system()));
     let policy = Policy::new(&administrators(), &bindings).unwrap();
     let application = certificate("application");
     for action in [
@@ -252,7 +288,7 @@ fn binding_on_a_system_ring_gives_nothing() {
         ActionKind::Decrypt,
         ActionKind::DescribeKey,
     ] {
-        let decision = ask(&policy, &application, action, &key_in(SYSTEM));
+        let decision = ask(&policy, &application, action, &key_in(system()));
         assert_eq!(decision, Decision::Deny, "{action}");
     }
 }
@@ -260,8 +296,8 @@ fn binding_on_a_system_ring_gives_nothing() {
 #[test]
 fn revision_names_the_content_and_not_the_order() {
     let (first, second) = (
-        bind(Role::KeyEncrypter, "a", RING),
-        bind(Role::KeyDecrypter, "b", RING),
+        bind(Role::KeyEncrypter, "a", application()),
+        bind(Role::KeyDecrypter, "b", application()),
     );
     let revision = |administrators: &[&str], bindings: &[&Binding]| {
         let administrators: Vec<_> = administrators.iter().map(|&name| name.to_owned()).collect();
@@ -276,7 +312,7 @@ fn revision_names_the_content_and_not_the_order() {
         revision(&["x", "y"], &[&first]),
         revision(
             &["x", "y"],
-            &[&bind(Role::KeyEncrypter, "c", RING), &second],
+            &[&bind(Role::KeyEncrypter, "c", application()), &second],
         ),
         revision(&["x", "y"], &[]),
     ] {
@@ -287,8 +323,8 @@ fn revision_names_the_content_and_not_the_order() {
 #[test]
 fn decision_that_one_policy_remembers_is_not_another_ones() {
     let caller = certificate("app");
-    let key = key_in(RING);
-    let bound = [bind(Role::KeyEncrypter, "app", RING)];
+    let key = key_in(application());
+    let bound = [bind(Role::KeyEncrypter, "app", application())];
     let before = Policy::new(&administrators(), &bound).unwrap();
     let after = Policy::new(&administrators(), &[]).unwrap();
     assert_ne!(before.revision(), after.revision());

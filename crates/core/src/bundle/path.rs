@@ -79,7 +79,11 @@ mod tests {
             "1/2/3/4/5/6/7/8/9",
             &long,
         ] {
-            assert_eq!(path.parse::<VolumePath>(), Err(InvalidVolumePath), "{path:?}");
+            assert_eq!(
+                path.parse::<VolumePath>(),
+                Err(InvalidVolumePath),
+                "{path:?}"
+            );
         }
         for path in ["a", "db/password", ".pgpass", "1/2/3/4/5/6/7/8", "a..b"] {
             assert!(path.parse::<VolumePath>().is_ok(), "{path:?}");

@@ -63,7 +63,10 @@ fn a_file_is_no_folder_of_another_whatever_stands_between_them() {
         &["x/y", "x/y-z", "x/y/z"],
     ] {
         let outcome = of_paths(paths);
-        assert!(matches!(outcome, Err(BundleError::Folder { .. })), "{paths:?}");
+        assert!(
+            matches!(outcome, Err(BundleError::Folder { .. })),
+            "{paths:?}"
+        );
     }
     assert!(of_paths(&["a/b", "a-b", "a.b", "ab", "a/c/d"]).is_ok());
 }

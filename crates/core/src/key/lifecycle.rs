@@ -1,9 +1,12 @@
 //! The steps in a key's life: each takes the head as it is and returns the head as it shall be.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Activation, KeyHead, Version, VersionState};
-use crate::{StoreEpoch, UnixMillis, VersionId, VersionNumber};
+use crate::{
+    Access, HandledRequest, RequestId, RotationSchedule, StoreEpoch, UnixMillis, VersionId,
+    VersionNumber,
+};
 
 /// Shortest waiting window of a destruction.
 pub const DESTROY_WINDOW_MIN: Duration = Duration::from_secs(24 * 3600);
@@ -64,6 +67,59 @@ impl KeyHead {
         });
         next.activate(id, epoch)?;
         Ok(next)
+    }
+
+    /// A new version for a request, which is remembered with it. A key that somebody has stopped is not set going again by
+    /// that.
+    ///
+    /// # Errors
+    /// The primary version must be enabled; `VersionsExhausted`.
+    pub fn rotated_for(
+        &self,
+        id: RequestId,
+        epoch: StoreEpoch,
+        now: UnixMillis,
+    ) -> Result<Self, LifecycleError> {
+        let primary = self.primary().version;
+        if self.find(primary)?.state != VersionState::Enabled {
+            return Err(LifecycleError::VersionDisabled(primary));
+        }
+        let mut next = self.rotated(epoch, now)?;
+        next.requests = self.requests.with(HandledRequest {
+            id,
+            version: next.primary().version,
+            time: now,
+        });
+        Ok(next)
+    }
+
+    /// Others who may use it. Nothing of the former list is left.
+    #[must_use]
+    pub fn with_access(&self, access: Arc<Access>) -> Self {
+        Self {
+            access,
+            ..self.clone()
+        }
+    }
+
+    /// A key that is rotated by another schedule, or by request only.
+    #[must_use]
+    pub fn with_rotation(&self, rotation: Option<RotationSchedule>) -> Self {
+        Self {
+            rotation,
+            ..self.clone()
+        }
+    }
+
+    /// From when on the schedule lets a new version be made, as it looks at `now`; see `RotationSchedule::next`. None: by
+    /// request only, also while the primary version is disabled.
+    #[must_use]
+    pub fn next_rotation(&self, now: UnixMillis) -> Option<UnixMillis> {
+        let primary = self.version(self.primary().version)?;
+        let runs = primary.state == VersionState::Enabled;
+        let newest = self.versions.iter().map(|version| version.created).max()?;
+        let schedule = self.rotation.as_ref().filter(|_| runs)?;
+        schedule.next(newest, now)
     }
 
     /// An existing version, primary from now on, under a new activation.
@@ -305,6 +361,52 @@ mod tests {
         let disabled = key().disabled(version(1)).expect("can be disabled");
         assert_eq!(disabled.readable().count(), 0);
         assert_eq!(disabled.enabled(version(1)).expect("can be enabled"), key());
+    }
+
+    fn daily() -> KeyHead {
+        let schedule = RotationSchedule::new(Duration::from_hours(24), None);
+        key().with_rotation(Some(schedule.expect("is long enough")))
+    }
+
+    const DAY: i64 = 24 * 3_600_000;
+
+    #[test]
+    fn next_rotation_counts_from_the_newest_version_whichever_is_primary() {
+        assert_eq!(key().next_rotation(at(0)), None);
+        assert_eq!(daily().next_rotation(at(0)), Some(at(DAY)));
+        let rotated = daily().rotated(EPOCH, at(3 * DAY)).expect("can be rotated");
+        let back = rotated
+            .with_primary(version(1), EPOCH)
+            .expect("can be primary again");
+        for head in [rotated, back] {
+            assert_eq!(head.next_rotation(at(3 * DAY)), Some(at(4 * DAY)));
+        }
+    }
+
+    #[test]
+    fn a_key_that_was_stopped_is_set_going_by_neither_schedule_nor_request() {
+        let stopped = daily().disabled(version(1)).expect("can be disabled");
+        assert_eq!(stopped.next_rotation(at(9 * DAY)), None);
+        let request = || "INC-42".parse().expect("an id");
+        assert_eq!(
+            stopped.rotated_for(request(), EPOCH, at(9 * DAY)),
+            Err(LifecycleError::VersionDisabled(version(1)))
+        );
+        let again = stopped.enabled(version(1)).expect("can be enabled");
+        assert_eq!(again.next_rotation(at(9 * DAY)), Some(at(DAY)));
+        assert!(again.rotated_for(request(), EPOCH, at(9 * DAY)).is_ok());
+    }
+
+    #[test]
+    fn a_request_is_remembered_with_the_version_that_it_made() {
+        let id: RequestId = "INC-42".parse().expect("an id");
+        let rotated = key().rotated_for(id.clone(), EPOCH, at(7));
+        let rotated = rotated.expect("can be rotated");
+        let handled = rotated.requests.find(&id).expect("is remembered");
+        assert_eq!((handled.version, handled.time), (version(2), at(7)));
+        assert_eq!(rotated.primary().version, version(2));
+        let later = rotated.rotated(EPOCH, at(8)).expect("can be rotated");
+        assert_eq!(later.requests, rotated.requests);
     }
 
     #[derive(Clone, Debug)]

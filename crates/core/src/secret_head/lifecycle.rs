@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::{FieldName, SecretHead, SecretSource, SecretStage, SecretValue, SecretVersion};
-use crate::{SecretAccess, StoreEpoch, UnixMillis, VersionId, VersionNumber};
+use crate::{
+    Access, HandledRequest, RequestId, RotationSchedule, StoreEpoch, UnixMillis, VersionId,
+    VersionNumber,
+};
 
 /// Why a step is refused. All are the caller's to mend.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +17,9 @@ pub enum SecretStepError {
     /// People set the values of this secret.
     #[error("the values of this secret are set by people; set them instead")]
     Manual,
+    /// Nobody but people can make the values of this secret.
+    #[error("the values of this secret are set by people; it cannot have a rotation schedule")]
+    ManualSchedule,
     /// A field of the source was not given.
     #[error("the field {0} is missing; all fields are set together")]
     FieldMissing(FieldName),
@@ -75,9 +81,53 @@ impl SecretHead {
         }
     }
 
+    /// The next version of a generated secret for a request, which is remembered with it.
+    ///
+    /// # Errors
+    /// As `rotated`.
+    pub fn rotated_for(
+        &self,
+        id: RequestId,
+        epoch: StoreEpoch,
+        now: UnixMillis,
+    ) -> Result<NextVersion, SecretStepError> {
+        let mut next = self.rotated(epoch, now)?;
+        next.head.requests = self.requests.with(HandledRequest {
+            id,
+            version: next.version,
+            time: now,
+        });
+        Ok(next)
+    }
+
+    /// A secret that is rotated by another schedule, or by request only.
+    ///
+    /// # Errors
+    /// A schedule is for generated secrets.
+    pub fn with_rotation(
+        &self,
+        rotation: Option<RotationSchedule>,
+    ) -> Result<Self, SecretStepError> {
+        match (&self.source, &rotation) {
+            (SecretSource::Manual(_), Some(_)) => Err(SecretStepError::ManualSchedule),
+            (SecretSource::Generate(_), _) | (_, None) => Ok(Self {
+                rotation,
+                ..self.clone()
+            }),
+        }
+    }
+
+    /// From when on the schedule lets a new version be made, as it looks at `now`; see `RotationSchedule::next`. None: by
+    /// request only.
+    #[must_use]
+    pub fn next_rotation(&self, now: UnixMillis) -> Option<UnixMillis> {
+        let newest = self.staged(SecretStage::Current)?;
+        self.rotation.as_ref()?.next(newest.created, now)
+    }
+
     /// Others who may read it. Nothing of the former list is left.
     #[must_use]
-    pub fn with_access(&self, access: Arc<SecretAccess>) -> Self {
+    pub fn with_access(&self, access: Arc<Access>) -> Self {
         Self {
             access,
             ..self.clone()

@@ -143,7 +143,7 @@ fn a_month_ahead_does_not_become_the_floor() {
     let mut time = begun();
     time.observe(reading(MONTH, 101));
     assert_eq!(time.now(), at(MONTH));
-    assert_eq!(time.mark().floor, at(1));
+    assert_eq!(time.believed(), at(1));
 }
 
 #[test]

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use strongroom_core::{
-    ObjectId, PodIdentity, SecretAccess, SecretBinding, SecretId, SecretRole, ServiceAccount,
-    Tenant,
+    Access, AccessBinding, AccessRole, ObjectId, PodIdentity, SecretId, ServiceAccount, Tenant,
 };
 
 use super::*;
@@ -42,18 +41,18 @@ fn pod(tenant: Tenant, account: ObjectId) -> Caller {
 }
 
 fn secret(owner: Option<Tenant>, readers: &[ObjectId]) -> Resource {
-    secret_in(RING, owner, readers)
+    secret_in(application(), owner, readers)
 }
 
 fn secret_in(ring: RingRef, owner: Option<Tenant>, readers: &[ObjectId]) -> Resource {
-    let bindings = readers.iter().map(|account| SecretBinding {
-        role: SecretRole::SecretReader,
+    let bindings = readers.iter().map(|account| AccessBinding {
+        role: AccessRole::SecretReader,
         account: account.clone(),
     });
     Resource::Secret {
         ring,
         secret: SecretId::from_bytes([8; 16]),
-        access: Arc::new(SecretAccess::new(owner, bindings.collect()).unwrap()),
+        access: Arc::new(Access::new(owner, bindings.collect()).unwrap()),
     }
 }
 
@@ -108,6 +107,40 @@ fn all_64_bindings_of_a_record_count() {
 }
 
 #[test]
+fn a_role_on_a_ring_counts_for_each_of_its_secrets_and_in_its_own_tenant() {
+    let policy = Policy::new(&administrators(), &[]).unwrap();
+    let ours = || tenant("east", "payments");
+    let bound = |roles: &[AccessRole]| {
+        let bindings = roles.iter().map(|role| AccessBinding {
+            role: *role,
+            account: object("api", "1"),
+        });
+        let access = Access::new(Some(ours()), bindings.collect()).unwrap();
+        RingRef {
+            access: Arc::new(access),
+            ..application()
+        }
+    };
+    let read = |caller: &Caller, ring: RingRef, owner: Tenant| {
+        let db = secret_in(ring, Some(owner), &[]);
+        ask(&policy, caller, ActionKind::ReadSecret, &db)
+    };
+    let reader = || bound(&[AccessRole::SecretReader]);
+    let api = pod(ours(), object("api", "1"));
+    assert_eq!(read(&api, reader(), ours()), Decision::Allow);
+    assert_eq!(read(&api, bound(&[]), ours()), Decision::Deny);
+    let keys = bound(&[AccessRole::KeyEncrypter, AccessRole::KeyDecrypter]);
+    assert_eq!(read(&api, keys, ours()), Decision::Deny);
+    for other in [
+        pod(ours(), object("api", "2")),
+        pod(tenant("west", "payments"), object("api", "1")),
+    ] {
+        assert_eq!(read(&other, reader(), ours()), Decision::Deny, "{other}");
+    }
+    assert_eq!(policy.errors(), 0);
+}
+
+#[test]
 fn a_changed_record_is_never_answered_from_memory() {
     let policy = Policy::new(&administrators(), &[]).unwrap();
     let ours = || Some(tenant("east", "payments"));
@@ -149,8 +182,8 @@ fn pods_read_and_people_reveal_beside_a_permit_of_everything() {
     let driver = Caller::CsiDriver(identity(ours(), account(), "token"));
     let check = |caller: &Caller, own_actions: &[ActionKind]| {
         for action in ActionKind::ALL.iter().copied() {
-            let ring = Resource::Ring(RING);
-            let allowed = [&own, &key_in(RING), &ring, &Resource::Instance]
+            let ring = Resource::Ring(application());
+            let allowed = [&own, &key_in(application()), &ring, &Resource::Instance]
                 .iter()
                 .any(|resource| ask(&policy, caller, action, resource) == Decision::Allow);
             assert_eq!(allowed, own_actions.contains(&action), "{caller} {action}");
@@ -171,7 +204,7 @@ fn pods_read_and_people_reveal_beside_a_permit_of_everything() {
 fn system_rings_hold_no_secrets_beside_a_permit_of_everything() {
     let policy = unvalidated(EVERYTHING, &[]);
     let ours = || tenant("east", "payments");
-    let inside = secret_in(SYSTEM, Some(ours()), &[object("api", "1")]);
+    let inside = secret_in(system(), Some(ours()), &[object("api", "1")]);
     let administrator = certificate("administrator");
     for caller in [
         &administrator,
@@ -183,7 +216,7 @@ fn system_rings_hold_no_secrets_beside_a_permit_of_everything() {
             assert_eq!(decision, Decision::Deny, "{caller} {action}");
         }
         for action in [ActionKind::CreateSecret, ActionKind::ListSecrets] {
-            let decision = ask(&policy, caller, action, &Resource::Ring(SYSTEM));
+            let decision = ask(&policy, caller, action, &Resource::Ring(system()));
             assert_eq!(decision, Decision::Deny, "{caller} {action}");
         }
     }
@@ -193,7 +226,7 @@ fn system_rings_hold_no_secrets_beside_a_permit_of_everything() {
 fn a_ring_of_certificates_and_a_record_of_accounts_do_not_meet() {
     // The certificate is called as the account is written, and the account as the certificate.
     let text = "east/payments/api#1";
-    let bindings = [bind(Role::SecretReader, text, RING)];
+    let bindings = [bind(Role::SecretReader, text, application())];
     let policy = Policy::new(&administrators(), &bindings).unwrap();
     let ours = || tenant("east", "payments");
     let (person, reader) = (certificate(text), pod(ours(), object("api", "1")));

@@ -1,12 +1,12 @@
 //! The life of a secret, step by step and over random sequences of steps.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    ObjectId, RingId, SecretBinding, SecretBytes, SecretId, SecretRole, Tenant,
+    AccessBinding, AccessRole, HandledRequests, ObjectId, RingId, SecretBytes, SecretId, Tenant,
     secret_head::{Alphabet, FieldKind, FieldNames, GeneratedField, GeneratedFields, RandomText},
 };
 
@@ -39,6 +39,9 @@ fn secret(source: SecretSource) -> SecretHead {
         created: at(0),
         versions: Vec::new(),
         access: Arc::default(),
+        holder: None,
+        rotation: None,
+        requests: HandledRequests::default(),
     }
 }
 
@@ -122,18 +125,64 @@ fn access_is_replaced_and_nothing_else_changes() {
         cluster: "east".parse().expect("a DNS label"),
         namespace: "payments".parse().expect("a DNS label"),
     };
-    let binding = SecretBinding {
-        role: SecretRole::SecretReader,
+    let binding = AccessBinding {
+        role: AccessRole::SecretReader,
         account: ObjectId {
             name: "api".parse().expect("a name"),
             uid: "uid-1".parse().expect("a uid"),
         },
     };
-    let access = SecretAccess::new(Some(tenant), vec![binding]).expect("is one");
+    let access = Access::new(Some(tenant), vec![binding]).expect("is one");
     let before = secret(generated()).rotated(EPOCH, at(1)).expect("is made");
     let after = before.head.with_access(Arc::new(access.clone()));
     assert_eq!(*after.access, access);
     assert_eq!(after.with_access(Arc::default()), before.head);
+}
+
+fn schedule() -> RotationSchedule {
+    RotationSchedule::new(Duration::from_hours(24), None).expect("is long enough")
+}
+
+#[test]
+fn a_schedule_is_for_what_the_key_service_makes() {
+    let refused = secret(manual(&["key"])).with_rotation(Some(schedule()));
+    assert_eq!(refused, Err(SecretStepError::ManualSchedule));
+    let by_request_only = secret(manual(&["key"])).with_rotation(None);
+    assert_eq!(by_request_only, Ok(secret(manual(&["key"]))));
+}
+
+#[test]
+fn the_next_rotation_counts_from_the_current_version() {
+    let day = 24 * 3_600_000;
+    let scheduled = secret(generated()).with_rotation(Some(schedule()));
+    let scheduled = scheduled.expect("is generated");
+    assert_eq!(scheduled.next_rotation(at(0)), None, "there is no version");
+    let first = scheduled.rotated(EPOCH, at(0)).expect("is generated").head;
+    assert_eq!(first.next_rotation(at(0)), Some(at(day)));
+    let second = first
+        .rotated(EPOCH, at(3 * day))
+        .expect("is generated")
+        .head;
+    assert_eq!(second.next_rotation(at(3 * day)), Some(at(4 * day)));
+    let by_request_only = second.with_rotation(None).expect("is generated");
+    assert_eq!(by_request_only.next_rotation(at(9 * day)), None);
+}
+
+#[test]
+fn a_request_is_remembered_with_the_version_that_it_made() {
+    let id: RequestId = "INC-42".parse().expect("an id");
+    let first = secret(generated())
+        .rotated(EPOCH, at(1))
+        .expect("is generated");
+    let second = first.head.rotated_for(id.clone(), EPOCH, at(2));
+    let second = second.expect("is generated");
+    let handled = second.head.requests.find(&id).expect("is remembered");
+    assert_eq!((handled.version, handled.time), (second.version, at(2)));
+    assert_eq!(stages(&second.head), ["1.1 Previous", "1.2 Current"]);
+    let third = second.head.rotated(EPOCH, at(3)).expect("is generated");
+    assert_eq!(third.head.requests, second.head.requests);
+    let manual = secret(manual(&["key"])).rotated_for(id, EPOCH, at(1));
+    assert_eq!(manual, Err(SecretStepError::Manual));
 }
 
 proptest! {
