@@ -256,11 +256,16 @@ impl Driver {
                 (write(root, &files).map_err(RefreshError::Write)?, etag)
             }
         };
+        let is_other = turn.volume().state().etag != etag;
         turn.update(|state| {
             state.etag = etag;
             state.confirmed = self.clock.elapsed();
             state.failure = None;
         });
+        if is_other {
+            // The key service counts who holds what.
+            self.table.announce(turn);
+        }
         Ok(written)
     }
 

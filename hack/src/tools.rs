@@ -28,6 +28,8 @@ pub enum Module {
     CoreDns,
     /// What installs our charts.
     Helm,
+    /// What asks a CSI driver all that the specification says.
+    CsiSanity,
 }
 
 /// The Go module of everything that is Kubernetes itself.
@@ -38,7 +40,8 @@ const MODULE_FILES: [&str; 3] = ["go.mod", "go.sum", "tools.go"];
 
 impl Module {
     /// Every module, quickest to build first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
+        Self::CsiSanity,
         Self::Etcd,
         Self::Containerd,
         Self::CoreDns,
@@ -64,6 +67,7 @@ impl Module {
             Self::Containerd => "containerd",
             Self::CoreDns => "coredns",
             Self::Helm => "helm",
+            Self::CsiSanity => "csi-sanity",
         }
     }
 
@@ -79,6 +83,7 @@ impl Module {
             Self::Containerd => "github.com/containerd/containerd/v2",
             Self::CoreDns => "github.com/coredns/coredns",
             Self::Helm => "helm.sh/helm/v4",
+            Self::CsiSanity => "github.com/kubernetes-csi/csi-test/v5",
         }
     }
 
@@ -115,6 +120,10 @@ impl Module {
             ],
             // A program of our own: CoreDNS with few of its plugins.
             Self::CoreDns => &[("coredns", ".")],
+            Self::CsiSanity => &[(
+                "csi-sanity",
+                "github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity",
+            )],
             Self::Helm => &[("helm", "helm.sh/helm/v4/cmd/helm")],
         }
     }

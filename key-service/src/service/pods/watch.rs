@@ -9,12 +9,11 @@ use std::{
 
 use strongroom_auth::TokenError;
 use strongroom_core::{Name, PodIdentity, UnixMillis};
-
 use tokio::sync::broadcast;
 
-use super::{Driver, PodError, VolumeRequest, Whose, streams::Place};
+use super::{Driver, PodError, VolumeRequest, Wanted, Whose, streams::Place};
 use crate::{
-    registry::SecretName,
+    registry::{Changed, ObjectKind},
     service::{CallError, Service},
 };
 
@@ -61,15 +60,25 @@ pub struct Session {
 struct Watched {
     pod: Arc<PodIdentity>,
     expires: UnixMillis,
-    secrets: BTreeSet<Name>,
+    wanted: Wanted,
+    /// Every secret that what is wanted depends on.
+    names: BTreeSet<Name>,
     /// The etag that the driver has or was told.
     told: String,
 }
 
 impl Watched {
-    fn reads(&self, changed: &SecretName) -> bool {
-        changed.tenant.as_ref() == Some(&self.pod.account.tenant)
-            && self.secrets.contains(&changed.name)
+    /// Whether a change can be one of what the volume shall hold.
+    fn depends_on(&self, changed: &Changed) -> bool {
+        let Changed { kind, tenant, name } = changed;
+        *tenant == self.pod.account.tenant
+            && match kind {
+                ObjectKind::Secret => self.names.contains(name),
+                ObjectKind::Bundle => self.wanted == Wanted::Bundle(name.clone()),
+                // Who has a role on a ring has it on every secret in it.
+                ObjectKind::Ring => true,
+                ObjectKind::Key => false,
+            }
     }
 }
 
@@ -94,9 +103,9 @@ impl Service {
 }
 
 impl Session {
-    /// Hears the names of secrets that change from now on.
-    pub fn changes(&self) -> broadcast::Receiver<SecretName> {
-        self.service.registry.secret_changes()
+    /// Hears of objects that change from now on.
+    pub fn changes(&self) -> broadcast::Receiver<Changed> {
+        self.service.registry.changes()
     }
 
     /// Watches a volume, in place of what was watched under its name. The driver hears at once when the volume does not
@@ -124,13 +133,23 @@ impl Session {
             return Err(CallError::Pod(PodError::TooManyVolumes));
         }
         let pod = self.service.pod(&self.driver, &request).await?;
-        self.service
-            .granted(&self.driver, &pod.identity, &request.secrets)
-            .await?;
+        let planned = self
+            .service
+            .planned(&self.driver, &pod.identity, &request.wanted)
+            .await;
+        let names = match planned {
+            Ok(plan) => plan.names,
+            // Whoever has nothing may wait for what is not there yet.
+            Err(error) if error.is_absence() && have.is_empty() => {
+                self.service.names(&pod.identity, &request.wanted)
+            }
+            Err(error) => return Err(error),
+        };
         Ok(Watched {
             pod: pod.identity,
             expires: pod.expires,
-            secrets: request.secrets,
+            wanted: request.wanted,
+            names,
             told: have,
         })
     }
@@ -140,12 +159,12 @@ impl Session {
         self.volumes.remove(volume);
     }
 
-    /// What there is to say once a secret changed; none stands for any of them.
-    pub fn changed(&mut self, secret: Option<&SecretName>) -> Vec<Event> {
+    /// What there is to say once an object changed; none stands for any of them.
+    pub fn changed(&mut self, object: Option<&Changed>) -> Vec<Event> {
         let affected: Vec<String> = self
             .volumes
             .iter()
-            .filter(|(_, watched)| secret.is_none_or(|secret| watched.reads(secret)))
+            .filter(|(_, watched)| object.is_none_or(|object| watched.depends_on(object)))
             .map(|(volume, _)| volume.clone())
             .collect();
         let events = affected.iter().filter_map(|volume| self.look(volume));
@@ -160,7 +179,7 @@ impl Session {
         let now = self.service.clock.now();
         if now >= self.driver.expires {
             return Err(CallError::Pod(PodError::Token {
-                whose: Whose::Driver,
+                whose: Whose::Caller,
                 error: TokenError::Expired,
             }));
         }
@@ -180,15 +199,20 @@ impl Session {
         let reason = if self.service.clock.now() >= watched.expires {
             TokenError::Expired.word()
         } else {
-            match self.service.grant(&watched.pod, &watched.secrets) {
-                Ok(grants) => {
-                    let etag = self.service.etag(&grants);
+            match self.service.plan(&watched.pod, &watched.wanted) {
+                Ok(plan) => {
+                    let etag = self.service.etag(&plan);
+                    watched.names = plan.names;
                     if etag == watched.told {
                         return None;
                     }
                     watched.told.clone_from(&etag);
                     let volume = volume.to_owned();
                     return Some(Event::Etag { volume, etag });
+                }
+                Err(refused) if refused.error.is_absence() && watched.told.is_empty() => {
+                    watched.names = self.service.names(&watched.pod, &watched.wanted);
+                    return None;
                 }
                 Err(refused) => refused.error.code(),
             }
