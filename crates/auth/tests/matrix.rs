@@ -37,7 +37,7 @@ fn other() -> RingRef {
     ring(2, RingKind::Application, Some(tenant("north")))
 }
 
-fn callers() -> [(&'static str, Caller); 21] {
+fn callers() -> [(&'static str, Caller); 22] {
     let identity = NodeIdentity {
         role: NodeRole::KmsPlugin,
         node: "cp-2".parse().expect("a node's name"),
@@ -74,6 +74,7 @@ fn callers() -> [(&'static str, Caller); 21] {
         (Job::Anchor.as_str(), Caller::System(Job::Anchor)),
         (Job::Revoke.as_str(), Caller::System(Job::Revoke)),
         (Job::Time.as_str(), Caller::System(Job::Time)),
+        (Job::Rotate.as_str(), Caller::System(Job::Rotate)),
     ]
 }
 

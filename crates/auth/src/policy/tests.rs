@@ -1,5 +1,6 @@
 //! What Cedar would get wrong by itself, and what no configuration may reach. Who may do what is in `tests/matrix.txt`.
 
+mod keys;
 mod operator;
 mod secrets;
 
