@@ -70,6 +70,9 @@ pub struct KeyService {
     pub endpoints: Vec<RemoteAddress>,
     /// File of its root certificate, PEM.
     pub ca_file: Option<PathBuf>,
+    /// File of a mounted ConfigMap `strongroom-ca`, which may come later: its first roots are trusted, others only if those
+    /// signed them.
+    pub ca_bundle: Option<PathBuf>,
     /// SHA-256 of its root certificate, hexadecimal; the server sends the certificate itself along.
     #[serde(default, deserialize_with = "configuration::sha256_if_there")]
     pub ca_sha256: Option<RootDigest>,
@@ -189,6 +192,7 @@ impl Config {
         let KeyService {
             endpoints,
             ca_file,
+            ca_bundle,
             ca_sha256,
             token_file,
             instance_id: _,
@@ -203,12 +207,19 @@ impl Config {
             "keyService.endpoints: 1 to 8",
         )?;
         require(
-            ca_file.is_some() != ca_sha256.is_some(),
-            "keyService: either caFile or caSha256",
+            [ca_file.is_some(), ca_bundle.is_some(), ca_sha256.is_some()]
+                .into_iter()
+                .filter(|is_there| *is_there)
+                .count()
+                == 1,
+            "keyService: one of caFile, caBundle and caSha256",
         )?;
         require(
-            token_file.is_absolute() && ca_file.as_ref().is_none_or(|file| file.is_absolute()),
-            "keyService.tokenFile, keyService.caFile: absolute paths",
+            [Some(token_file), ca_file.as_ref(), ca_bundle.as_ref()]
+                .into_iter()
+                .flatten()
+                .all(|file| file.is_absolute()),
+            "keyService.tokenFile, keyService.caFile, keyService.caBundle: absolute paths",
         )?;
         require(
             DEADLINES.contains(deadline),
@@ -350,11 +361,16 @@ mod tests {
         let pinned = |more: &str| load(&format!("keyService: {{endpoints: ['a:1']{more}}}\n"));
         let digest = "0123456789abcdef".repeat(4);
         assert!(pinned(&format!(", caSha256: {digest}")).is_ok());
-        for more in [String::new(), format!(", caSha256: {digest}, caFile: /a")] {
+        assert!(pinned(", caBundle: /a").is_ok());
+        for more in [
+            String::new(),
+            format!(", caSha256: {digest}, caFile: /a"),
+            ", caBundle: /a, caFile: /a".to_owned(),
+        ] {
             assert!(
                 pinned(&more)
                     .unwrap_err()
-                    .contains("either caFile or caSha256")
+                    .contains("one of caFile, caBundle and caSha256")
             );
         }
         assert!(pinned(", caSha256: abc").is_err());

@@ -48,19 +48,59 @@ pub struct Driver {
     pub counters: Counters,
 }
 
+/// What an earlier driver left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TakenOver {
+    /// Volumes that are still of use.
+    pub volumes: usize,
+    /// Volumes that were not, and are gone now.
+    pub orphans: usize,
+}
+
 impl Driver {
-    /// Takes over the volumes that an earlier driver published. Their tokens come with kubelet's next publish.
+    /// Takes over the volumes that an earlier driver published. Their tokens come with kubelet's next publish. Those that
+    /// kubelet does not know of any more are taken away: nobody else will.
     ///
     /// # Errors
     ///
     /// When the list of mounts cannot be read.
-    pub async fn take_over(&self) -> std::io::Result<usize> {
-        let published = self.pods.published()?;
-        for target in &published {
-            let turn = self.table.turn(target).await;
+    pub async fn take_over(&self) -> std::io::Result<TakenOver> {
+        let mut found = TakenOver::default();
+        for target in self.pods.published()? {
+            if self.remove_orphan(&target) {
+                found.orphans += 1;
+                continue;
+            }
+            let turn = self.table.turn(&target).await;
             turn.update(|state| state.confirmed = self.clock.elapsed());
+            found.volumes += 1;
         }
-        Ok(published.len())
+        Ok(found)
+    }
+
+    /// What cannot be told or done is left as it is: the volume may be in use.
+    fn remove_orphan(&self, target: &Target) -> bool {
+        let place = match self.place(target) {
+            Ok(Some(place)) => place,
+            Ok(None) => return false,
+            Err(error) => {
+                tracing::warn!(volume = %target, error = %Chain(&error), "the volume was not examined");
+                return false;
+            }
+        };
+        if place.is_known_to_kubelet().unwrap_or(true) {
+            return false;
+        }
+        match place.remove() {
+            Ok(()) => {
+                tracing::info!(volume = %target, "removed a volume that kubelet does not know of");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(volume = %target, error = %Chain(&error), "an orphan was not removed");
+                false
+            }
+        }
     }
 
     /// Publishes a volume.

@@ -12,6 +12,7 @@ use strongroom_runtime::{
     limits::Limits,
     socket::{self, BindError, Incoming, Peers, PeersError, SocketOptions},
     tasks::TaskFailure,
+    tls::{RemoteAddress, Trust},
 };
 
 use crate::{
@@ -107,9 +108,18 @@ pub async fn start(
         counters: Counters::new(&metrics),
     });
     let found = driver.take_over().await.map_err(StartError::Published)?;
-    tracing::info!(volumes = found, noswap = tmpfs.noswap, "volumes taken over");
+    let (volumes, orphans) = (found.volumes, found.orphans);
+    tracing::info!(
+        volumes,
+        orphans,
+        noswap = tmpfs.noswap,
+        "volumes taken over"
+    );
     handle.metrics.register_collector(Exposition::new(&driver));
 
+    if let Some(trust) = driver.source.trust() {
+        spawn_trust(handle, trust, config.key_service.endpoints.clone());
+    }
     spawn_watch(handle, driver.clone());
     let registered = handle.readiness.condition("registration");
     let service = Node::new(
@@ -122,6 +132,14 @@ pub async fn start(
     // Before the registration, at which kubelet asks on this socket.
     spawn_node(handle, config, service)?;
     spawn_registration(handle, config, registered)
+}
+
+fn spawn_trust(handle: &Handle, trust: Arc<Trust>, endpoints: Vec<RemoteAddress>) {
+    let (root, shutdown) = (handle.readiness.condition("root"), handle.shutdown());
+    handle.spawn("trust", async move {
+        trust.watch(&endpoints, root, shutdown).await;
+        Ok::<(), Infallible>(())
+    });
 }
 
 fn spawn_watch(handle: &Handle, driver: Arc<Driver>) {

@@ -16,7 +16,7 @@ use strongroom_api::strongroom::v1::{
     pods_client::PodsClient,
 };
 use strongroom_core::{Clock, SecretBytes};
-use strongroom_runtime::tls::{self, Bearer, CallFailure, Pin, TlsError};
+use strongroom_runtime::tls::{self, Bearer, CallFailure, Pin, TlsError, Trust};
 pub use strongroom_runtime::tls::{NotBelieved, TokenError};
 use tokio_stream::Stream;
 use tonic::{Code, Request, Status, Streaming, transport::Channel};
@@ -114,6 +114,7 @@ pub struct Source {
     bearer: Bearer,
     pin: Pin,
     deadline: Duration,
+    trust: Option<Arc<Trust>>,
 }
 
 impl Source {
@@ -123,15 +124,20 @@ impl Source {
     ///
     /// See [`SourceConfigError`].
     pub fn new(config: &KeyService, clock: Arc<dyn Clock>) -> Result<Self, SourceConfigError> {
-        let tls = match (&config.ca_file, config.ca_sha256) {
-            (Some(path), _) => {
+        let trust = config
+            .ca_bundle
+            .as_ref()
+            .map(|file| Arc::new(Trust::new(file)));
+        let tls = match (&trust, &config.ca_file, config.ca_sha256) {
+            (Some(trust), ..) => tls::following(trust.clone(), clock),
+            (None, Some(path), _) => {
                 let pem = std::fs::read(path).map_err(|source| SourceConfigError::Read {
                     path: path.clone(),
                     source,
                 })?;
                 tls::trusting(&pem, clock)
             }
-            (None, digest) => tls::pinned(digest.unwrap_or_default(), clock),
+            (None, None, digest) => tls::pinned(digest.unwrap_or_default(), clock),
         };
         let tls = Arc::new(tls.map_err(SourceConfigError::Tls)?);
         let endpoint = |address| (format!("{address}"), tls::channel(address, tls.clone()));
@@ -141,7 +147,13 @@ impl Source {
             bearer: Bearer::new(config.token_file.clone()),
             pin: Pin::new(config.instance_id),
             deadline: config.deadline,
+            trust,
         })
+    }
+
+    /// What is trusted, where that may come after the driver.
+    pub fn trust(&self) -> Option<Arc<Trust>> {
+        self.trust.clone()
     }
 
     /// Reads what a volume shall hold.

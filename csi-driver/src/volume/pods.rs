@@ -21,6 +21,8 @@ use super::{
 
 /// kubelet's own folders are not for everybody.
 const MOUNT_POINT_MODE: u32 = 0o750;
+/// What kubelet writes beside a mount point before it asks for the volume, and removes after it has had it taken away.
+const VOLUME_DATA: &str = "vol_data.json";
 /// More mounts on one another than any driver has left behind.
 const STACK_MAX: usize = 1024;
 
@@ -127,6 +129,20 @@ impl Place {
         match table.find(id) {
             Some(mounted) if mounted.is_ours() => Ok(Some(root)),
             Some(_) | None => Err(PublishedError::Foreign),
+        }
+    }
+
+    /// Whether kubelet knows of a volume here. What it does not know of it never asks to be taken away.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be examined.
+    pub fn is_known_to_kubelet(&self) -> Result<bool, SystemError> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        match statx(&self.0, VOLUME_DATA, flags, StatxFlags::TYPE) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(system("examine", VOLUME_DATA)(errno)),
         }
     }
 

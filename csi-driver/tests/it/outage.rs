@@ -201,6 +201,40 @@ fn next_driver_takes_the_volumes_over() {
 }
 
 #[test]
+fn next_driver_removes_what_kubelet_forgot_and_nothing_else() {
+    in_own_mounts(|| {
+        run(async {
+            let stage = Stage::new().await;
+            let driver = stage.start().await;
+            for volume in ["other", "foreign"] {
+                let folder = stage.kubelet.mount(volume);
+                fs::create_dir_all(folder.parent().unwrap()).unwrap();
+            }
+            driver.publish(&stage).await.unwrap();
+            driver
+                .send(stage.request("other", POD_TOKEN))
+                .await
+                .unwrap();
+            driver.stop().await;
+            // kubelet knows of `secrets` alone; what somebody else has mounted is not the driver's.
+            let foreign = stage.kubelet.mount("foreign");
+            fs::create_dir(&foreign).unwrap();
+            let flags = rustix::mount::MountFlags::empty();
+            rustix::mount::mount("theirs", &foreign, "tmpfs", flags, None).unwrap();
+            fs::write(foreign.join("theirs"), "x").unwrap();
+            assert_eq!(mounts_below(&stage.path("")), 2);
+
+            let driver = stage.start().await;
+            assert_eq!(driver.metric("strongroom_csi_driver_volumes"), "1");
+            assert_eq!(mounts_below(&stage.path("")), 1);
+            assert!(!stage.kubelet.mount("other").exists());
+            assert!(foreign.join("theirs").exists());
+            assert_eq!(stage.password(), "first");
+        });
+    });
+}
+
+#[test]
 fn volume_that_is_told_of_its_end_keeps_its_files_and_says_so() {
     in_own_mounts(|| {
         run(async {

@@ -94,7 +94,9 @@ impl Kubelet {
             pods: Pods::open(&path).unwrap(),
             folder,
         };
-        fs::create_dir_all(kubelet.mount("secrets").parent().unwrap()).unwrap();
+        let volume = kubelet.mount("secrets").parent().unwrap().to_owned();
+        fs::create_dir_all(&volume).unwrap();
+        fs::write(volume.join("vol_data.json"), "{}").unwrap();
         kubelet
     }
 
