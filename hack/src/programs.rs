@@ -29,12 +29,13 @@ pub enum Build {
     ReleaseImage,
 }
 
-const PACKAGES: [&str; 5] = [
+const PACKAGES: [&str; 6] = [
     "strongroom-key-service",
     "strongroom-hsm-agent",
     "strongroom-kms-plugin",
     "strongroom-kubectl-strongroom",
     "strongroom-csi-driver",
+    "strongroom-operator",
 ];
 
 /// The package that loads a PKCS#11 module, which a static program cannot do.
@@ -92,6 +93,16 @@ impl Programs {
     /// Returns the program that puts secrets into pods.
     pub fn csi_driver(&self) -> PathBuf {
         self.folder.join("csi-driver")
+    }
+
+    /// Returns the program that tells the key service of custom resources.
+    pub fn operator(&self) -> PathBuf {
+        self.folder.join("operator")
+    }
+
+    /// Returns the program that follows custom resources.
+    pub fn operator(&self) -> PathBuf {
+        self.folder.join("operator")
     }
 
     /// Returns the program that people type.

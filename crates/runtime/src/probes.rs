@@ -1,6 +1,7 @@
 //! `/healthz`, `/readyz` and `/metrics` over plain HTTP/1.1, for the kubelet and Prometheus.
 //!
-//! Live and ready are apart: `/healthz` only says that the process answers, so an outage elsewhere restarts nothing.
+//! Live and ready are apart: `/healthz` says that the process answers, so an outage elsewhere restarts nothing. A process that
+//! can tell that it stands still says so there.
 
 use std::{convert::Infallible, fmt::Write, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -31,6 +32,7 @@ const MAX_BUFFER_BYTES: usize = 8 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Probes {
     pub(crate) readiness: Readiness,
+    pub(crate) liveness: Readiness,
     pub(crate) metrics: Metrics,
 }
 
@@ -95,7 +97,7 @@ fn respond(method: &Method, path: &str, probes: &Probes) -> Response<Full<Bytes>
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
     }
     match path {
-        "/healthz" => text(StatusCode::OK, "ok\n"),
+        "/healthz" => ready(&probes.liveness),
         "/readyz" => ready(&probes.readiness),
         "/metrics" => text(StatusCode::OK, probes.metrics.encode()),
         _ => text(StatusCode::NOT_FOUND, "not found\n"),
@@ -132,9 +134,14 @@ mod tests {
     use super::*;
 
     async fn exchange(readiness: Readiness, request: &str) -> String {
+        exchange_with(readiness, Readiness::default(), request).await
+    }
+
+    async fn exchange_with(readiness: Readiness, liveness: Readiness, request: &str) -> String {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let probes = Probes {
+            liveness,
             readiness,
             metrics: Metrics::default(),
         };
@@ -179,6 +186,15 @@ mod tests {
         let _missing = readiness.condition("hsm");
         let answer = exchange(readiness, &get("/healthz")).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_stands_still_is_not_alive() {
+        let liveness = Readiness::default();
+        liveness.condition("progress").missing("nothing gets on");
+        let answer = exchange_with(Readiness::default(), liveness, &get("/healthz")).await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(answer.ends_with("progress: nothing gets on\n"), "{answer}");
     }
 
     #[tokio::test]

@@ -37,6 +37,8 @@ pub struct Program {
 pub struct Handle {
     /// Conditions of `/readyz`.
     pub readiness: Readiness,
+    /// Conditions of `/healthz`; a restart must be able to bring them back.
+    pub liveness: Readiness,
     /// What `/metrics` prints.
     pub metrics: Metrics,
     /// Named tasks, and the wish to end.
@@ -182,6 +184,7 @@ fn spawn_probes(address: Option<SocketAddr>, handle: &Handle) -> Result<(), RunE
     }
     let probes = Probes {
         readiness: handle.readiness.clone(),
+        liveness: handle.liveness.clone(),
         metrics: handle.metrics.clone(),
     };
     handle.tasks.spawn(
