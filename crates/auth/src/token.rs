@@ -31,7 +31,7 @@ pub const CLOCK_LEEWAY: Duration = Duration::from_secs(30);
 const TEXT_MAX: usize = 256;
 
 /// A cluster whose tokens are accepted.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cluster {
     /// The name under which it is registered.
     pub name: Name,
@@ -185,6 +185,16 @@ impl TokenVerifier {
             }
         }
         Ok(Self { clusters })
+    }
+
+    /// The same clusters with this one in the place of the one of its name, or beside them.
+    ///
+    /// # Errors
+    /// See `ClustersError`.
+    pub fn with(&self, cluster: Cluster) -> Result<Self, ClustersError> {
+        let others = self.clusters.iter();
+        let others = others.filter(|other| other.name != cluster.name).cloned();
+        Self::new(others.chain([cluster.clone()]).collect())
     }
 
     /// Says whom a token stands for, if it counts now.

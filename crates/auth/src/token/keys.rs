@@ -94,7 +94,7 @@ pub enum KeyError {
 }
 
 /// The keys of one issuer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct IssuerKeys(Vec<IssuerKey>);
 
 impl IssuerKeys {
@@ -139,6 +139,7 @@ impl IssuerKeys {
     }
 }
 
+#[derive(Clone)]
 pub(super) struct IssuerKey {
     name: String,
     algorithm: &'static str,

@@ -425,6 +425,27 @@ fn an_old_and_a_new_key_both_count() {
 }
 
 #[test]
+fn keys_of_a_cluster_are_replaced_and_not_merged() {
+    let (old, new, other) = (
+        Signer::p256("old"),
+        Signer::p256("new"),
+        Signer::p256("other"),
+    );
+    let clusters = vec![cluster("east", &[&old]), cluster("west", &[&other])];
+    let verifier = TokenVerifier::new(clusters).unwrap();
+    let verifier = verifier.with(cluster("east", &[&new])).unwrap();
+    let counts = |signer: &Signer| verifier.verify(&signer.token(&claims()), at(0)).is_ok();
+    assert_eq!([&old, &new, &other].map(counts), [false, true, true]);
+    // A cluster whose keys were not known is registered with its first ones.
+    let verifier = TokenVerifier::default()
+        .with(cluster("east", &[&new]))
+        .unwrap();
+    assert!(verifier.verify(&new.token(&claims()), at(0)).is_ok());
+    let taken = verifier.with(cluster("west", &[&new]));
+    assert!(matches!(taken, Err(ClustersError::SharedKey { .. })));
+}
+
+#[test]
 fn clusters_that_could_be_mistaken_are_refused() {
     let (first, second) = (Signer::p256("first"), Signer::p256("second"));
     let name = || "east".parse().unwrap();
