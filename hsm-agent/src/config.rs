@@ -52,7 +52,7 @@ pub enum ConfigError {
     #[error("token.environment is for type PKCS11; with SoftHSM the agent makes the environment")]
     Environment,
     /// Somebody else's hardware is not ours to empty.
-    #[error("token.make: ByRequest is for SoftHSM; another token is made with its maker's tools")]
+    #[error("token.make: Request is for SoftHSM; another token is made with its maker's tools")]
     Make,
     /// The PIN of a token that the agent did not make.
     #[error("token.pinFile is needed with type PKCS11")]
@@ -110,12 +110,12 @@ pub enum TokenType {
 
 /// Who has SoftHSM's token made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-pub enum Making {
+pub enum MakeBy {
     /// Whoever runs `hsm-agent init`.
     #[default]
-    ByCommand,
+    Command,
     /// The key service, when it is initialised.
-    ByRequest,
+    Request,
 }
 
 /// The token.
@@ -131,7 +131,7 @@ pub struct TokenConfig {
     pub label: String,
     /// Who has SoftHSM's token made.
     #[serde(default)]
-    pub make: Making,
+    pub make: MakeBy,
     /// File with the user PIN; `<dataDir>/pin` for SoftHSM when absent.
     pub pin_file: Option<PathBuf>,
     /// Environment of the module, besides which it sees nothing.
@@ -232,7 +232,7 @@ impl TokenConfig {
         match self.kind {
             TokenType::SoftHSM if !self.environment.is_empty() => Err(ConfigError::Environment),
             TokenType::PKCS11 if self.pin_file.is_none() => Err(ConfigError::PinFile),
-            TokenType::PKCS11 if self.make == Making::ByRequest => Err(ConfigError::Make),
+            TokenType::PKCS11 if self.make == MakeBy::Request => Err(ConfigError::Make),
             TokenType::SoftHSM | TokenType::PKCS11 => Ok(()),
         }
     }
@@ -286,7 +286,7 @@ mod tests {
             "label:",
             "lable:",
             "the configuration FILE is not valid: token: unknown field `lable`, expected one of `type`, `module`, \
-             `label`, `pinFile`, `environment` at line 24 column 3",
+             `label`, `make`, `pinFile`, `environment` at line 24 column 3",
         );
     }
 

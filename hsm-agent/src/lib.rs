@@ -24,7 +24,7 @@ mod worker;
 use std::process::ExitCode;
 
 pub use args::{Arguments, Command, ConfigFile, MakeToken};
-pub use config::{Config, ConfigError, PeerConfig, SocketConfig, TokenConfig, TokenType};
+pub use config::{Config, ConfigError, MakeBy, PeerConfig, SocketConfig, TokenConfig, TokenType};
 pub use rpc::Rpc;
 use strongroom_runtime::{Chain, Program, folder::Folder};
 

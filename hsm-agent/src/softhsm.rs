@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    config::{Config, Making, TokenType},
+    config::{Config, MakeBy, TokenType},
     files, kept,
 };
 
@@ -86,7 +86,7 @@ pub(crate) fn ready(config: &Config) -> Result<(), ReadyError> {
     let Some(tokens) = files(config) else {
         return Ok(());
     };
-    if config.token.make == Making::ByRequest && is_unmade(config, &tokens) {
+    if config.token.make == MakeBy::Request && is_unmade(config, &tokens) {
         return Err(ReadyError::NotMade);
     }
     match fs::read_dir(&tokens) {

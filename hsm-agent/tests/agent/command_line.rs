@@ -29,9 +29,11 @@ fn help_is_as_documented() {
         Usage: hsm-agent <COMMAND>
 
         Commands:
-          init   Make SoftHSM's token and its PIN
-          serve  Serve the key service until SIGTERM
-          help   Print this message or the help of the given subcommand(s)
+          init     Make SoftHSM's token and its PIN
+          serve    Serve the key service until SIGTERM
+          folders  Make the folders of the configuration on the volumes of a pod: the data's and the
+                   socket's
+          help     Print this message or the help of the given subcommand(s)
 
         Options:
           -h, --help

@@ -10,4 +10,5 @@ mod life;
 mod peers;
 mod pin;
 mod place;
+mod request;
 mod token;

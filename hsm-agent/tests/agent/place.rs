@@ -79,6 +79,7 @@ pub(crate) struct Place {
     label: &'static str,
     module: String,
     allow: &'static str,
+    make: &'static str,
 }
 
 impl Default for Place {
@@ -95,6 +96,7 @@ impl Default for Place {
             label: "strongroom",
             module: MODULE.to_owned(),
             allow: "",
+            make: "Command",
         }
     }
 }
@@ -128,6 +130,14 @@ impl Place {
         Self { allow, ..self }
     }
 
+    /// Has the token made by the key service in place of `init`.
+    pub(crate) fn made_by_request(self) -> Self {
+        Self {
+            make: "Request",
+            ..self
+        }
+    }
+
     pub(crate) fn data(&self, name: &str) -> PathBuf {
         self.folder.path().join("data").join(name)
     }
@@ -149,12 +159,13 @@ impl Place {
         };
         let text = format!(
             "dataDir: {}\nsocket: {{path: {}, peers: [{{uid: {}{allow}}}]}}\nprobes: 127.0.0.1:0\n\
-             token: {{type: SoftHSM, module: {}, label: {}}}\n",
+             token: {{type: SoftHSM, module: {}, label: {}, make: {}}}\n",
             self.folder.path().join("data").display(),
             self.socket().display(),
             client_uid(),
             self.module,
             self.label,
+            self.make,
         );
         fs::write(&path, text).unwrap();
         path
