@@ -162,12 +162,10 @@ fn node_is_set_up_encrypts_and_is_left_alone_afterwards() -> Result<()> {
     stage.check_secret("one")?;
 
     succeeded(stage.strongroom(&["status"])?)?;
-    let values = succeeded(stage.strongroom(&["bootstrap", "values"])?)?;
-    assert!(
-        values.contains(&format!("- {}:8443", node.address())),
-        "{values}"
-    );
-    assert!(values.contains("mode: External"), "{values}");
+    // Without access to the API server nobody's tokens are known here.
+    let values = stage.strongroom(&["bootstrap", "values"])?;
+    let said = String::from_utf8_lossy(&values.stderr).into_owned();
+    assert!(said.contains("without --no-kubeconfig"), "{said}");
     Ok(())
 }
 

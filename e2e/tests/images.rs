@@ -29,10 +29,14 @@ fn listing(layers: &[Layer]) -> String {
 
 #[test]
 fn static_images_hold_a_program_and_its_licence() -> Result<()> {
-    for program in [Program::KeyService, Program::KmsPlugin] {
-        let name = program.name();
+    for subject in [
+        Subject::from(Program::KeyService),
+        Subject::from(Program::KmsPlugin),
+        Subject::Operator,
+    ] {
+        let name = subject.name();
         assert_eq!(
-            listing(&image::layers(program, programs())?),
+            listing(&image::layers(subject, programs())?),
             format!(
                 "0755 usr/\n0755 usr/bin/\n0755 usr/bin/{name}\n0755 usr/share/\n0755 usr/share/doc/\n\
                  0755 usr/share/doc/strongroom/\n0644 usr/share/doc/strongroom/LICENSE\n"
@@ -78,7 +82,7 @@ fn same_programs_are_the_same_archives() -> Result<()> {
     let folders = [tempfile::tempdir()?, tempfile::tempdir()?];
     for folder in &folders {
         let written = image::write(folder.path(), Build::Image)?;
-        assert_eq!(written.images.len(), 4);
+        assert_eq!(written.images.len(), 5);
     }
     let mut names: Vec<_> = fs::read_dir(folders[0].path())?
         .map(|entry| Ok(entry?.file_name()))
@@ -91,7 +95,8 @@ fn same_programs_are_the_same_archives() -> Result<()> {
             "hsm-agent.tar",
             "key-service.tar",
             "kms-plugin.tar",
-            "kubectl-strongroom"
+            "kubectl-strongroom",
+            "operator.tar"
         ]
     );
     for name in names {
@@ -107,6 +112,7 @@ fn static_programs_need_nothing_of_the_machine() -> Result<()> {
         programs().key_service(),
         programs().kms_plugin(),
         programs().csi_driver(),
+        programs().operator(),
         programs().kubectl_strongroom(),
     ] {
         let read = |what: &str| -> Result<String> {

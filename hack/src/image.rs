@@ -32,15 +32,21 @@ pub enum Subject {
     Installed(Program),
     /// The driver that runs on each node, as root: it mounts.
     CsiDriver,
+    /// What tells the key service of custom resources.
+    Operator,
 }
+
+/// User id of the operator.
+pub const OPERATOR_UID: u32 = 2004;
 
 impl Subject {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Installed(Program::HsmAgent),
         Self::Installed(Program::KeyService),
         Self::Installed(Program::KmsPlugin),
         Self::CsiDriver,
+        Self::Operator,
     ];
 
     /// The name of its binary.
@@ -49,6 +55,7 @@ impl Subject {
         match self {
             Self::Installed(program) => program.name(),
             Self::CsiDriver => "csi-driver",
+            Self::Operator => "operator",
         }
     }
 
@@ -56,6 +63,7 @@ impl Subject {
         match self {
             Self::Installed(program) => program.uid(),
             Self::CsiDriver => 0,
+            Self::Operator => OPERATOR_UID,
         }
     }
 }
@@ -136,7 +144,9 @@ pub fn layers(subject: impl Into<Subject>, programs: &Programs) -> Result<Vec<La
         .file("usr/share/doc/strongroom/LICENSE", 0o644, license);
     match subject {
         Subject::Installed(Program::HsmAgent) => Ok(vec![debian::base()?, own]),
-        Subject::Installed(Program::KeyService | Program::KmsPlugin) => Ok(vec![own]),
+        Subject::Installed(Program::KeyService | Program::KmsPlugin) | Subject::Operator => {
+            Ok(vec![own])
+        }
         Subject::CsiDriver => Ok(vec![own.folder(SELF_TEST_FOLDER, 0o700)]),
     }
 }

@@ -107,6 +107,9 @@ pub struct Settings {
     /// Entries of `clusters` as the key service's configuration writes them; with one it has a port for their service
     /// accounts, the sixth of the ten.
     pub clusters: Vec<String>,
+    /// The field `kubernetes` as the key service's configuration writes it. With `init: Request` in it the agent makes its token
+    /// when it is asked.
+    pub kubernetes: Option<String>,
     /// Variables that every program gets.
     pub environment: Vec<(String, String)>,
     /// Whether the programs go on when this process ends; [`remove`] ends them then.
@@ -128,6 +131,7 @@ impl Settings {
             access: Vec::new(),
             plugins: false,
             clusters: Vec::new(),
+            kubernetes: None,
             environment: Vec::new(),
             outlives: false,
         }

@@ -1,15 +1,17 @@
 //! The key service's own access to the cluster, as bootstrap writes it: the API server knows its user, and gives it what it
-//! is for and nothing else. No program of ours uses it yet.
+//! is for and nothing else; the key service learns keys with it and shows its root and its instance.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use anyhow::{Result, ensure};
+use strongroom_e2e::{control_plane::succeeded, world::wait};
 use strongroom_hack::cluster::Node;
 
 use super::trio::Trio;
 
 const KUBECONFIG: &str = "/etc/strongroom/kubeconfig";
 const RIGHTS: &str = "/etc/strongroom/rbac.yaml";
+const LIMIT: Duration = Duration::from_secs(120);
 const KEYS: &str = "/openid/v1/jwks";
 
 pub(crate) fn is_accepted(trio: &Trio) -> Result<()> {
@@ -35,7 +37,8 @@ pub(crate) fn is_accepted(trio: &Trio) -> Result<()> {
     let issuer = run(node, &["get", "--raw", "/.well-known/openid-configuration"])?;
     ensure!(issuer.contains("kubernetes.default.svc"), "{issuer}");
     may_read_a_certificate_request(trio)?;
-    may_change_its_own_maps(node)
+    shows_root_and_instance(trio)?;
+    may_touch_nothing_else(node)
 }
 
 /// `kubectl` on the node as the key service.
@@ -79,34 +82,44 @@ fn may_read_a_certificate_request(trio: &Trio) -> Result<()> {
     refused(node, &["delete", "csr", "story"])
 }
 
-fn may_change_its_own_maps(node: Node<'_>) -> Result<()> {
-    let in_namespace = |words: &[&str]| run(node, &[&["--namespace=strongroom"], words].concat());
-    for name in ["strongroom-ca", "strongroom-witness"] {
-        node.kubectl(&["create", "configmap", name, "--namespace=strongroom"])?;
-        in_namespace(&[
-            "patch",
-            "configmap",
-            name,
-            "-p",
-            r#"{"data": {"story": "told"}}"#,
-        ])?;
-        let read = in_namespace(&["get", "configmap", name, "-o", "jsonpath={.data.story}"])?;
-        ensure!(read == "told", "{read}");
+/// The key service makes its ConfigMaps by itself, however late its rights come.
+fn shows_root_and_instance(trio: &Trio) -> Result<()> {
+    let node = trio.first()?;
+    let read = |namespace: &str, name: &str, key: &str| {
+        let path = format!("jsonpath={{.data.{key}}}");
+        let namespace = format!("--namespace={namespace}");
+        node.kubectl(&["get", "configmap", name, &namespace, "-o", &path])
+    };
+    let root = fs::read_to_string(node.on_disk("/etc/strongroom/administrator/ca.pem"))?;
+    for namespace in ["strongroom-system", "strongroom-csi"] {
+        wait(LIMIT, "the root is shown", || {
+            Ok(read(namespace, "strongroom-ca", r"ca\.crt")?.trim() == root.trim())
+        })?;
     }
+    let values = trio
+        .control_plane
+        .strongroom_on(node, &["bootstrap", "values"])?;
+    let values = succeeded(values)?;
+    ensure!(
+        values.contains(&format!("- {}:8445", node.address())) && values.contains("mode: External"),
+        "{values}"
+    );
+    wait(LIMIT, "the witness names the instance", || {
+        let named = read("strongroom-system", "strongroom-witness", "instanceId")?;
+        Ok(named.len() == 32 && values.contains(&named))
+    })?;
+    let metrics = node.output("curl", &["-sS", "http://127.0.0.1:8080/metrics"])?;
+    ensure!(metrics.contains("strongroom_kubernetes_up{duty=\"keys\"} 1"));
+    Ok(())
+}
+
+fn may_touch_nothing_else(node: Node<'_>) -> Result<()> {
+    let namespace = "--namespace=strongroom-system";
     for words in [
-        &[
-            "get",
-            "configmap",
-            "kube-root-ca.crt",
-            "--namespace=strongroom",
-        ][..],
-        &[
-            "delete",
-            "configmap",
-            "strongroom-ca",
-            "--namespace=strongroom",
-        ],
-        &["get", "secrets", "--namespace=strongroom"],
+        &["get", "configmap", "kube-root-ca.crt", namespace][..],
+        &["create", "configmap", "other", namespace],
+        &["delete", "configmap", "strongroom-ca", namespace],
+        &["get", "secrets", namespace],
         &["get", "secrets", "--namespace=default"],
     ] {
         refused(node, words)?;

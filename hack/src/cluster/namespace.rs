@@ -112,7 +112,7 @@ impl Namespace {
     }
 
     /// Returns the process that keeps the namespaces open.
-    pub(super) fn holder(&self) -> Process {
+    pub fn holder(&self) -> Process {
         self.holder
     }
 

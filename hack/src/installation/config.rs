@@ -17,12 +17,22 @@ fn hsm_agent(of: &Installation) -> String {
         "dataDir: {data}\n\
          socket:\n  path: {socket}\n  group: {KEY_SERVICE_UID}\n  peers:\n  - uid: {KEY_SERVICE_UID}\n\
          probes: 127.0.0.1:{port}\n\
-         token:\n  type: SoftHSM\n  module: {module}\n  label: strongroom\n\
+         token:\n  type: SoftHSM\n  module: {module}\n  label: strongroom\n{make}\
          log: info\n",
         data = data.display(),
         socket = socket.display(),
         module = of.settings.module.display(),
+        make = if is_made_by_request(of) {
+            "  make: Request\n"
+        } else {
+            ""
+        },
     )
+}
+
+fn is_made_by_request(of: &Installation) -> bool {
+    let kubernetes = of.settings.kubernetes.as_ref();
+    kubernetes.is_some_and(|text| text.contains("init: Request"))
 }
 
 fn key_service(of: &Installation) -> String {
@@ -37,7 +47,7 @@ fn key_service(of: &Installation) -> String {
          audit:\n  dir: {audit}\n  capacityMib: {capacity}\n  reserveMib: 1\n  segmentMib: 4\n\
          kekCacheTtl: {ttl}\n\
          access: [{access}]\n\
-         {plugins}{clusters}administrators:\n- certificate: administrator\n",
+         {plugins}{clusters}{kubernetes}administrators:\n- certificate: administrator\n",
         data = of.path("service").display(),
         listen = of.server(),
         admin = of.path("run/service/admin.sock").display(),
@@ -49,6 +59,7 @@ fn key_service(of: &Installation) -> String {
         access = of.settings.access.join(", "),
         plugins = plugins(of),
         clusters = clusters(of),
+        kubernetes = kubernetes(of),
     )
 }
 
@@ -70,6 +81,11 @@ fn clusters(of: &Installation) -> String {
         of.workloads_address(),
         clusters.join(", ")
     )
+}
+
+fn kubernetes(of: &Installation) -> String {
+    let kubernetes = of.settings.kubernetes.as_ref();
+    kubernetes.map_or_else(String::new, |text| format!("kubernetes: {text}\n"))
 }
 
 fn kms_plugin(of: &Installation) -> String {
