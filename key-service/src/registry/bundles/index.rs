@@ -50,9 +50,4 @@ impl Bundles {
     pub(crate) fn find(&self, tenant: &Tenant, name: &Name) -> Option<&Arc<StoredBundle>> {
         self.by_name.get(&(tenant.clone(), name.clone()))
     }
-
-    /// Whose a bundle is.
-    pub(crate) fn tenant(&self, ring: RingId, name: &Name) -> Option<&Tenant> {
-        self.by_place.get(&(ring, name.clone()))
-    }
 }

@@ -9,7 +9,7 @@ use strongroom_core::{
 };
 use strongroom_crypto::Subject;
 
-use super::{PodError, grant::Grant};
+use super::{PodError, consumers::Held, grant::Grant};
 use crate::{
     registry::StoredBundle,
     service::{CallError, Service},
@@ -115,6 +115,7 @@ impl Service {
                 SecretSource::Manual(names) => plan.files.extend(names.iter().map(file)),
             }
         }
+        plan.files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(plan)
     }
 
@@ -229,6 +230,17 @@ impl Service {
 }
 
 impl Plan {
+    /// What it depends on, with the current versions when a volume holds what there is.
+    pub(super) fn held(&self, holds_it: bool) -> Held {
+        let current = |name: &Name| {
+            let grant = self.grants.iter();
+            let mut grant = grant.filter(|it| it.is_for(name, SecretStage::Current));
+            grant.next().filter(|_| holds_it).map(|it| it.version)
+        };
+        let names = self.names.iter();
+        names.map(|name| (name.clone(), current(name))).collect()
+    }
+
     fn new(names: BTreeSet<Name>, bundle: Option<Arc<StoredBundle>>) -> Self {
         Self {
             grants: Vec::new(),

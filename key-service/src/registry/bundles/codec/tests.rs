@@ -53,7 +53,7 @@ fn a_bundle_reads_back_what_it_wrote() {
 
 #[test]
 fn the_bytes_of_a_bundle_are_frozen() {
-    expect![""].assert_eq(&hex::encode(encode(&full()).encode_to_vec()));
+    expect!["0a057569642d3110e8071a2b0a076170702e656e7610800218e80720d00f32170a02646212117b7b2064622e757365726e616d65207d7d1a250a0664622f6f6c6410800218e80720d00f2a120a026462120870617373776f726418022001"].assert_eq(&hex::encode(encode(&full()).encode_to_vec()));
 }
 
 #[test]
