@@ -95,11 +95,6 @@ impl Programs {
         self.folder.join("csi-driver")
     }
 
-    /// Returns the program that tells the key service of custom resources.
-    pub fn operator(&self) -> PathBuf {
-        self.folder.join("operator")
-    }
-
     /// Returns the program that follows custom resources.
     pub fn operator(&self) -> PathBuf {
         self.folder.join("operator")
