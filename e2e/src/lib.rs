@@ -5,6 +5,7 @@
 
 pub mod canary;
 pub mod control_plane;
+pub mod delivery;
 pub mod dump;
 pub mod envelope;
 pub mod forward;
@@ -14,6 +15,7 @@ pub mod mtls;
 pub mod native;
 pub mod nodes;
 pub mod operated;
+pub mod page;
 pub mod plugin;
 pub mod remote;
 pub mod stage;

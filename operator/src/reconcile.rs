@@ -119,12 +119,15 @@ impl Reconciler {
                 return Ok(Again::No);
             }
         };
-        let object = self.hold(object).await?;
-        let asked = match term.fence() {
-            Ok(fence) => K::ask(&self.service, fence, &wish).await,
-            Err(failure) => Err(failure),
+        let fence = match term.fence() {
+            Ok(fence) => fence,
+            Err(failure) => {
+                self.say_away(object.as_ref(), &failure, term).await?;
+                return Err(failure.into());
+            }
         };
-        match asked {
+        let object = self.hold(object).await?;
+        match K::ask(&self.service, fence, &wish).await {
             Ok(state) => {
                 let Told {
                     status,

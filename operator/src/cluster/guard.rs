@@ -10,7 +10,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use crate::plan::Guard;
 
 /// The name of the policy and of its binding.
-pub const GUARD: &str = "access.strongroom.dev";
+pub const GUARD: &str = "strongroom-access";
 
 /// What the API server has of both.
 #[derive(Debug, Default)]

@@ -39,11 +39,9 @@ pub struct CryptoKeySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_ring_ref: Option<RingReference>,
     /// What the key is for. Cannot be changed.
-    #[x_kube(validation = Rule::new("self == oldSelf").message("purpose cannot be changed"))]
     pub purpose: Purpose,
     /// With what it does that. Cannot be changed.
     #[serde(default)]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("algorithm cannot be changed"))]
     pub algorithm: Algorithm,
     /// When a new version is made; by request only if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
