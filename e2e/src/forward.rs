@@ -6,7 +6,7 @@ use std::{
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -24,6 +24,7 @@ pub struct Forward {
     address: SocketAddr,
     cut: Arc<AtomicBool>,
     end: Arc<AtomicBool>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Forward {
@@ -37,10 +38,12 @@ impl Forward {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let (cut, end) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let open = Arc::<Mutex<Vec<TcpStream>>>::default();
         let forward = Self {
             address,
             cut: cut.clone(),
             end: Arc::clone(&end),
+            open: open.clone(),
         };
         thread::spawn(move || {
             for accepted in listener.incoming() {
@@ -51,6 +54,10 @@ impl Forward {
                     && !cut.load(Ordering::Relaxed)
                 {
                     let network = network.clone();
+                    if let Ok(connection) = outside.try_clone() {
+                        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+                        open.push(connection);
+                    }
                     thread::spawn(move || carry(&outside, &network));
                 }
             }
@@ -62,6 +69,15 @@ impl Forward {
     #[must_use]
     pub fn url(&self) -> String {
         format!("https://{}", self.address)
+    }
+
+    /// Ends every connection there is; new ones are let in.
+    pub fn drop_connections(&self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for connection in open.drain(..) {
+            // One that has ended already is what is wanted.
+            let _ = connection.shutdown(Shutdown::Both);
+        }
     }
 
     /// Refuses new connections, or lets them in again.
