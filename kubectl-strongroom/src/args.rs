@@ -1,15 +1,29 @@
 //! The command line. Its help is pinned in `docs/reference/kubectl-strongroom.md`.
 
-use std::{net::IpAddr, path::PathBuf, str::FromStr};
+mod bootstrap;
+mod connection;
+mod rotate;
+mod secret;
 
-use clap::{Args as Group, Parser, Subcommand, ValueEnum};
-use strongroom_core::{FieldName, NodeName, RingId, VersionId};
+use std::path::PathBuf;
+
+use clap::{Args as Group, Parser, Subcommand};
+use jiff::SignedDuration;
+use strongroom_core::{Name, NodeName};
 
 use crate::{
     audit::Fingerprint,
     connect::Address,
-    rotate::{PluginUrl, Timeout},
-    secret::FieldFile,
+    reason::Reason,
+    target::{RingTarget, WhyTarget},
+};
+pub(crate) use bootstrap::{BootstrapArgs, BootstrapCommand};
+pub(crate) use connection::{
+    ClusterArgs, ConnectionArgs, Format, NamespaceArgs, SystemArgs, WideFormat,
+};
+pub(crate) use rotate::{RotateArgs, RotateCommand, RotateEtcdArgs};
+pub(crate) use secret::{
+    SecretCommand, SecretImportArgs, SecretPlaceArgs, SecretRevealArgs, SecretSetArgs,
 };
 
 /// Keys and secrets of this cluster: how they are, and what to do with them.
@@ -31,23 +45,29 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Status(StatusArgs),
+    Why(WhyArgs),
+    Rotate(RotateArgs),
     #[command(subcommand)]
-    Rotate(RotateCommand),
+    Secret(SecretCommand),
+    #[command(subcommand)]
+    Ring(RingCommand),
+    AdminCertificate(AdminCertificateArgs),
     #[command(subcommand)]
     Enrol(EnrolCommand),
     #[command(subcommand)]
     Clock(ClockCommand),
-    #[command(subcommand)]
-    Secret(SecretCommand),
     #[command(subcommand)]
     Audit(AuditCommand),
     Bootstrap(BootstrapArgs),
     Version(VersionArgs),
 }
 
-/// Show how the installation is: identity, token, store, audit log, clock, conditions, nodes.
+/// Show how the installation is: identity, token, store, audit log, clock, conditions, nodes, and what runs in the cluster.
 ///
-/// Exit code 0 when every condition holds, 1 when one does not.
+/// The key service is asked with your certificate, the cluster with your kubeconfig. Where you have only one of them, the
+/// other's part is left out; what you may not see in the cluster is named.
+///
+/// Exit code 0 when every condition holds and everything runs, 1 when not.
 #[derive(Debug, Group)]
 pub(crate) struct StatusArgs {
     /// How to print; wide adds roots, fingerprints and ids
@@ -57,93 +77,81 @@ pub(crate) struct StatusArgs {
     pub(crate) connection: ConnectionArgs,
 }
 
-/// Make a new version and use it from now on.
-#[derive(Debug, Subcommand)]
-pub(crate) enum RotateCommand {
-    Etcd(RotateEtcdArgs),
-}
-
-/// Rotate the key that encrypts etcd.
+/// Say why a pod does not start, or why a secret or a bundle is not ready.
 ///
-/// Old versions go on decrypting. What is in etcd is encrypted with the new key when it is next written.
+/// Walks from the pod's volume over bundle, secret, access, ring and key service to the HSM, and shows the first broken link
+/// with what to do about it. It changes nothing and shows no value. What you may not see in the cluster is named and taken
+/// for whole. The key service itself is asked too where you have a certificate.
 ///
-/// Without --wait the command ends as soon as the key service has the new version; API servers take it over
-/// within a minute or so. With --wait it ends when every API server reports the new key id in its metrics,
-/// or with exit code 3 at the timeout. API servers are asked through kubectl, with its usual configuration; on
-/// a machine without a kubeconfig, name the metrics of each node's kms-plugin with --plugin-metrics instead.
+/// Exit code 0 when nothing is broken, 3 when something is not there yet and comes by itself or by a value that somebody
+/// sets, 4 when access is denied, 1 when something else is broken.
 #[derive(Debug, Group)]
-pub(crate) struct RotateEtcdArgs {
-    /// Rotate only if this version is the primary one; otherwise it is taken for rotated already
-    #[arg(long, value_name = "EPOCH.NUMBER")]
-    pub(crate) from: Option<VersionId>,
-    /// Wait until every API server reports the new key id
-    #[arg(long)]
-    pub(crate) wait: bool,
-    /// How long to wait, such as 90s, 5m or 1h30m
-    #[arg(long, value_name = "DURATION", default_value = "5m", requires = "wait")]
-    pub(crate) timeout: Timeout,
-    /// Metrics of a kms-plugin to wait for, such as http://127.0.0.1:8081/metrics; repeatable. The API servers are
-    /// then asked only if --kubeconfig or --context is given too
-    #[arg(long, value_name = "URL", requires = "wait")]
-    pub(crate) plugin_metrics: Vec<PluginUrl>,
+pub(crate) struct WhyArgs {
+    /// pod/NAME, msec/NAME (a ManagedSecret) or sb/NAME (a SecretBundle)
+    #[arg(value_name = "TYPE/NAME")]
+    pub(crate) target: WhyTarget,
+    #[command(flatten)]
+    pub(crate) namespace: NamespaceArgs,
     /// How to print
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,
     #[command(flatten)]
-    pub(crate) kubectl: KubectlArgs,
-    #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
 }
 
-/// Put values of secrets in, and see them.
+/// What owns keys and secrets.
 #[derive(Debug, Subcommand)]
-pub(crate) enum SecretCommand {
-    Set(SecretSetArgs),
-    Reveal(SecretRevealArgs),
+pub(crate) enum RingCommand {
+    Adopt(RingAdoptArgs),
 }
 
-/// Set the value of a secret that people set: its next version, current from now on.
+/// Give a ring of a namespace that is no more to the namespace that has its name now.
 ///
-/// All fields are set together. A file is taken as it is, with its last end of line if it has one. There is no
-/// flag for a value itself: others on the machine see command lines, and shells keep them.
+/// A namespace that was deleted and made again is another owner: nothing of the former one opens for it until an administrator
+/// says so. What is in the ring moves with it; the bindings of the former namespace's accounts do not count for accounts
+/// that were made anew.
 #[derive(Debug, Group)]
-pub(crate) struct SecretSetArgs {
-    /// Name or id of the secret
+pub(crate) struct RingAdoptArgs {
+    /// Name of the ring
     #[arg(value_name = "NAME")]
-    pub(crate) name: String,
-    /// Id of its ring
-    #[arg(long, value_name = "ID")]
-    pub(crate) ring: RingId,
-    /// A field and the file with its bytes, such as key=/dev/stdin; repeatable
-    #[arg(long, value_name = "FIELD=PATH", required = true)]
-    pub(crate) from_file: Vec<FieldFile>,
+    pub(crate) name: RingTarget,
     #[command(flatten)]
-    pub(crate) connection: ConnectionArgs,
-}
-
-/// Write one field of a secret to standard output, byte for byte.
-///
-/// Your certificate needs the role SecretReader on the ring; being an administrator is not enough. Who revealed what,
-/// and the reason, are in the audit log.
-#[derive(Debug, Group)]
-pub(crate) struct SecretRevealArgs {
-    /// Name or id of the secret
-    #[arg(value_name = "NAME")]
-    pub(crate) name: String,
-    /// Id of its ring
-    #[arg(long, value_name = "ID")]
-    pub(crate) ring: RingId,
-    /// Which field
-    #[arg(long, value_name = "FIELD")]
-    pub(crate) field: FieldName,
-    /// The version that was current before
-    #[arg(long)]
-    pub(crate) previous: bool,
-    /// Why, such as the number of an incident; not secret
+    pub(crate) namespace: NamespaceArgs,
+    /// uid of the namespace that gets the ring [default: asked of the cluster]
+    #[arg(long, value_name = "UID")]
+    pub(crate) namespace_uid: Option<String>,
+    /// Name of the cluster in the key service's configuration, where it serves several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster_name: Option<Name>,
+    /// Why, such as the number of a change; not secret, in the audit log
     #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: String,
+    pub(crate) reason: Reason,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
+}
+
+/// Get a certificate for an administrator from the key service in the cluster.
+///
+/// The private key is made here and does not leave this machine. The request goes into the key service's pod by kubectl exec,
+/// so the right to do that there is what makes an administrator; each issue is in the audit log. A configuration that uses
+/// the certificate is written beside it, if there is none.
+///
+/// The certificate counts for a day at most; run it again then.
+#[derive(Debug, Group)]
+pub(crate) struct AdminCertificateArgs {
+    /// Common name; one that the key service's configuration lists
+    #[arg(long, value_name = "NAME", default_value = "administrator")]
+    pub(crate) name: Name,
+    /// How long it counts, at most 24h
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    pub(crate) lifetime: SignedDuration,
+    /// Folder for key, certificate, root and configuration [default: ~/.config/strongroom]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) system: SystemArgs,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
 }
 
 /// Let a node take part.
@@ -225,135 +233,6 @@ pub(crate) struct VerifyArgs {
     pub(crate) output: Format,
 }
 
-/// Set this control-plane node up: users, folders, configuration, static pods, the first administrator.
-///
-/// Run it as root on the node that is to have the key service, with the images already there. It needs a kubelet that
-/// runs static pods, and no API server. What is in order already is left as it is, so it can be run again at any time.
-///
-/// The pod strongroom-init makes the token and the instance, once; bootstrap waits for it and removes it. kube-apiserver
-/// itself is not touched: the flags and folders to add are printed.
-///
-/// There is one key service. Each further control-plane node gets the plugin alone, with --join. Give the same flags when
-/// you run it again.
-///
-/// Exit code 0 when the node is set up, 1 when something stands in the way or fails, 3 when something takes longer than
-/// the timeout: run it again then.
-#[derive(Debug, Group)]
-#[command(args_conflicts_with_subcommands = true)]
-pub(crate) struct BootstrapArgs {
-    #[command(subcommand)]
-    pub(crate) command: Option<BootstrapCommand>,
-    /// Show what would be done, and do nothing; yaml and json have the content of every file that is no secret
-    #[arg(long)]
-    pub(crate) plan: bool,
-    /// How to print
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub(crate) output: Format,
-    /// Address of this node at which pods and other nodes reach the key service [default: what this node's API server
-    /// advertises, or loopback]
-    #[arg(long, value_name = "IP")]
-    pub(crate) address: Option<IpAddr>,
-    /// Port of the key service
-    #[arg(long, value_name = "PORT", default_value_t = 8443)]
-    pub(crate) port: u16,
-    /// Port for the plugins of other control-plane nodes, which join with --join [default: none]
-    #[arg(long, value_name = "PORT")]
-    pub(crate) plugins_port: Option<u16>,
-    /// Set up the plugin alone, for a key service on another node; FILE comes from `kubectl strongroom enrol node`
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["address", "plugins_port", "api_server", "no_kubeconfig"])]
-    pub(crate) join: Option<PathBuf>,
-    /// The first of three ports on loopback for probes and metrics
-    #[arg(long, value_name = "PORT", default_value_t = 8080)]
-    pub(crate) probes_port: u16,
-    /// User id of the key service
-    #[arg(long, value_name = "ID", default_value_t = 2001)]
-    pub(crate) key_service_uid: u32,
-    /// User id of the plugin
-    #[arg(long, value_name = "ID", default_value_t = 2002)]
-    pub(crate) kms_plugin_uid: u32,
-    /// User id of hsm-agent
-    #[arg(long, value_name = "ID", default_value_t = 2003)]
-    pub(crate) hsm_agent_uid: u32,
-    /// Where the images come from
-    #[arg(long, value_name = "NAME", default_value = "strongroom.dev", value_parser = image_name)]
-    pub(crate) image_repository: String,
-    /// Tag of the images
-    #[arg(long, value_name = "TAG", default_value = env!("CARGO_PKG_VERSION"), value_parser = image_tag)]
-    pub(crate) image_tag: String,
-    /// What the API server is to encrypt; with *.* nothing at all can be written while the plugin is away
-    #[arg(
-        long,
-        value_name = "LIST",
-        default_value = "secrets",
-        value_delimiter = ','
-    )]
-    pub(crate) resources: Vec<Resource>,
-    /// Folder of the kubelet's static pods
-    #[arg(long, value_name = "DIR", default_value = "/etc/kubernetes/manifests")]
-    pub(crate) manifests: PathBuf,
-    /// Folder with ca.crt and ca.key of the cluster
-    #[arg(long, value_name = "DIR", default_value = "/etc/kubernetes/pki")]
-    pub(crate) cluster_pki: PathBuf,
-    /// The API server that the key service is to talk to [default: the one in this node's kubeconfigs]
-    #[arg(long, value_name = "URL", value_parser = api_server_url)]
-    pub(crate) api_server: Option<String>,
-    /// Make no kubeconfig for the key service
-    #[arg(long, conflicts_with = "api_server")]
-    pub(crate) no_kubeconfig: bool,
-    /// Write files anew that were changed by hand
-    #[arg(long)]
-    pub(crate) overwrite: bool,
-    /// How long to wait for each thing that takes time, such as 90s or 5m
-    #[arg(long, value_name = "DURATION", default_value = "5m")]
-    pub(crate) timeout: Timeout,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum BootstrapCommand {
-    /// Print the values that the chart needs to use the key service of this node
-    Values,
-    /// Hand in the certificate request on standard input, as the key service's user; bootstrap runs this itself
-    #[command(hide = true)]
-    RequestCertificate,
-}
-
-/// A resource as an EncryptionConfiguration names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Resource(pub(crate) String);
-
-impl FromStr for Resource {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.*".contains(c);
-        only(text, fits)
-            .map(Self)
-            .ok_or("a resource is named as in secrets or widgets.example.com")
-    }
-}
-
-fn image_name(text: &str) -> Result<String, &'static str> {
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._/:".contains(c);
-    only(text, fits).ok_or("a repository is named as in registry.example:5000/strongroom")
-}
-
-fn image_tag(text: &str) -> Result<String, &'static str> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-    only(text, fits).ok_or("a tag has letters, digits, '.', '_' and '-'")
-}
-
-fn api_server_url(text: &str) -> Result<String, &'static str> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-._~:/[]%".contains(c);
-    only(text, fits)
-        .filter(|url| url.starts_with("https://"))
-        .ok_or("an API server is at https://HOST:PORT")
-}
-
-/// What ends up in a file is made of these characters alone.
-fn only(text: &str, fits: impl Fn(char) -> bool) -> Option<String> {
-    (!text.is_empty() && text.chars().all(fits)).then(|| text.to_owned())
-}
-
 /// Show the version of this command, and of the key service if one is configured.
 #[derive(Debug, Group)]
 pub(crate) struct VersionArgs {
@@ -365,59 +244,4 @@ pub(crate) struct VersionArgs {
     pub(crate) output: Format,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
-}
-
-/// Where the key service is and who is calling.
-#[derive(Debug, Clone, Default, Group)]
-#[command(next_help_heading = "Connection to the key service")]
-pub(crate) struct ConnectionArgs {
-    /// Configuration file [default: ~/.config/strongroom/config.yaml, then /etc/strongroom/cli.yaml]
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "STRONGROOM_CONFIG",
-        hide_env_values = true
-    )]
-    pub(crate) config: Option<PathBuf>,
-    /// Address of the key service
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) server: Option<Address>,
-    /// PEM file with the root that the key service's certificate must lead to
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
-    /// PEM file with your certificate
-    #[arg(long, value_name = "FILE")]
-    pub(crate) certificate: Option<PathBuf>,
-    /// PEM file with the private key of your certificate
-    #[arg(long, value_name = "FILE")]
-    pub(crate) key: Option<PathBuf>,
-}
-
-/// Which cluster `kubectl` reaches; its own defaults count otherwise.
-#[derive(Debug, Clone, Default, Group)]
-#[command(next_help_heading = "Connection to the API servers, with --wait")]
-pub(crate) struct KubectlArgs {
-    /// Passed to kubectl
-    #[arg(long, value_name = "FILE", requires = "wait")]
-    pub(crate) kubeconfig: Option<PathBuf>,
-    /// Passed to kubectl
-    #[arg(long, value_name = "NAME", requires = "wait")]
-    pub(crate) context: Option<String>,
-}
-
-/// How to print what has no wide form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    Table,
-    Json,
-    Yaml,
-}
-
-/// How to print.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum WideFormat {
-    Table,
-    Wide,
-    Json,
-    Yaml,
 }

@@ -4,7 +4,7 @@
 mod accounts;
 mod api_server;
 mod apply;
-mod certificate;
+pub(crate) mod certificate;
 mod files;
 mod host;
 mod instance;

@@ -1,6 +1,15 @@
-//! From flags and configuration to a connection with the key service.
+//! From flags and configuration to a connection with the key service, straight or through the cluster.
 
-use std::{fmt, io, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+mod forward;
+
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper_util::rt::TokioIo;
 use rustls::AlertDescription;
@@ -10,12 +19,15 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
 use crate::{
-    args::ConnectionArgs,
+    args::{ConnectionArgs, SystemArgs},
+    cluster::{Cluster, ClusterError, Kind, Kubeconfig, Scope, objects},
     config::{Config, ConfigError},
     environment::Environment,
     exit::Exit,
     tls::{self, TlsError},
 };
+use forward::Forward;
+pub(crate) use forward::{ForwardError, Kubectl};
 
 /// A key service that does not shake hands within this time is taken for unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,6 +71,15 @@ impl FromStr for Address {
     }
 }
 
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            host: address.ip().to_string(),
+            port: address.port(),
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
@@ -72,10 +93,29 @@ impl fmt::Display for Address {
 /// Everything that a connection needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
-    pub(crate) server: Address,
-    pub(crate) ca: PathBuf,
+    pub(crate) server: Server,
+    pub(crate) root: Root,
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
+}
+
+/// Where the key service is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Server {
+    At(Address),
+    /// Through the API server.
+    Forwarded(Kubectl),
+}
+
+/// Where the root comes from that the key service's certificate must lead to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Root {
+    File(PathBuf),
+    /// What the key service published in its namespace, which its own account alone may write.
+    Published {
+        kubeconfig: Kubeconfig,
+        namespace: String,
+    },
 }
 
 /// Why it is not known where to connect.
@@ -89,12 +129,20 @@ pub(crate) enum SettingsError {
         #[source]
         source: ParseAddressError,
     },
-    #[error("no {0} is given; give --{0}, or set `{0}` in ~/.config/strongroom/config.yaml")]
+    #[error(
+        "no {0} is given, and there is no kubeconfig to go by; give --{0}, or set `{0}` in \
+         ~/.config/strongroom/config.yaml"
+    )]
     Missing(&'static str),
+    #[error(
+        "no {0} is given; get one with `kubectl strongroom admin-certificate`, give --{0}, or set `{0}` in \
+         ~/.config/strongroom/config.yaml"
+    )]
+    NoIdentity(&'static str),
 }
 
 impl Settings {
-    /// Takes each setting from its flag, otherwise from the configuration file.
+    /// Takes each setting from its flag, otherwise from the configuration file, otherwise from the cluster.
     pub(crate) fn resolve(
         args: &ConnectionArgs,
         environment: &Environment,
@@ -105,6 +153,8 @@ impl Settings {
             ca,
             certificate,
             key,
+            system,
+            cluster,
         } = args.clone();
         let all_given = server.is_some() && ca.is_some() && certificate.is_some() && key.is_some();
         let path = match config {
@@ -117,21 +167,36 @@ impl Settings {
             .map(Config::load)
             .transpose()?
             .unwrap_or_default();
-        let server = match (server, file.server) {
-            (Some(server), _) => server,
-            (None, Some(text)) => text.parse().map_err(|source| SettingsError::Server {
-                path: path.unwrap_or_default(),
-                source,
-            })?,
-            (None, None) => return Err(SettingsError::Missing("server")),
+        let kubeconfig = Kubeconfig::find(&cluster, environment);
+        let server = match (server, file.server, &kubeconfig) {
+            (Some(server), _, _) => Server::At(server),
+            (None, Some(text), _) => {
+                let parsed = text.parse().map_err(|source| SettingsError::Server {
+                    path: path.unwrap_or_default(),
+                    source,
+                });
+                Server::At(parsed?)
+            }
+            (None, None, Some(_)) => {
+                Server::Forwarded(Kubectl::new(&cluster, &system, environment))
+            }
+            (None, None, None) => return Err(SettingsError::Missing("server")),
+        };
+        let root = match (ca.or(file.ca), kubeconfig) {
+            (Some(path), _) => Root::File(path),
+            (None, Some(kubeconfig)) => Root::Published {
+                kubeconfig,
+                namespace: system.system_namespace.to_string(),
+            },
+            (None, None) => return Err(SettingsError::Missing("ca")),
         };
         Ok(Self {
             server,
-            ca: ca.or(file.ca).ok_or(SettingsError::Missing("ca"))?,
+            root,
             certificate: certificate
                 .or(file.certificate)
-                .ok_or(SettingsError::Missing("certificate"))?,
-            key: key.or(file.key).ok_or(SettingsError::Missing("key"))?,
+                .ok_or(SettingsError::NoIdentity("certificate"))?,
+            key: key.or(file.key).ok_or(SettingsError::NoIdentity("key"))?,
         })
     }
 
@@ -143,6 +208,8 @@ impl Settings {
             ca,
             certificate,
             key,
+            system: SystemArgs { .. },
+            cluster: _,
         } = args;
         config.is_some()
             || server.is_some()
@@ -169,6 +236,15 @@ fn default_config(environment: &Environment) -> Option<PathBuf> {
 pub(crate) enum ConnectError {
     #[error(transparent)]
     Prepare(#[from] TlsError),
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
+    #[error("the root of the key service is not known (give --ca)")]
+    Root(#[source] ClusterError),
+    #[error(
+        "the key service published no root in ConfigMap {namespace}/{CA_CONFIG_MAP}; it does so once it is initialised (give \
+         --ca if you have it in a file)"
+    )]
+    NoRoot { namespace: String },
     #[error("cannot reach the key service at {server} (check the address and that it runs)")]
     Reach {
         server: Address,
@@ -184,8 +260,8 @@ pub(crate) enum ConnectError {
         source: io::Error,
     },
     #[error(
-        "the key service does not accept your certificate: {} (get a new one with `key-service \
-         admin-certificate`)", tls::refusal(*.alert)
+        "the key service does not accept your certificate: {} (get a new one with \
+         `kubectl strongroom admin-certificate`, or `key-service admin-certificate` on its node)", tls::refusal(*.alert)
     )]
     Certificate { alert: AlertDescription },
     #[error("{server} does not speak gRPC")]
@@ -201,7 +277,10 @@ impl ConnectError {
         match self {
             Self::Prepare(_) => Exit::Usage,
             Self::Certificate { .. } => Exit::Denied,
-            Self::Reach { .. }
+            Self::Root(error) => error.exit(),
+            Self::Forward(_)
+            | Self::NoRoot { .. }
+            | Self::Reach { .. }
             | Self::Silent { .. }
             | Self::ShakeHands { .. }
             | Self::Protocol { .. } => Exit::Failed,
@@ -211,9 +290,23 @@ impl ConnectError {
 
 /// Connects and shakes hands. A connection that ends is not made again: every command is short.
 pub(crate) async fn connect(settings: &Settings) -> Result<Channel, ConnectError> {
-    let Settings { server, .. } = settings;
-    let connector = TlsConnector::from(Arc::new(tls::client_config(settings)?));
-    let stream = tokio::time::timeout(CONNECT_TIMEOUT, shake_hands(connector, server))
+    let root = match &settings.root {
+        Root::File(path) => tls::TrustedRoot::File(path.clone()),
+        Root::Published {
+            kubeconfig,
+            namespace,
+        } => tls::TrustedRoot::Pem(published_root(kubeconfig.clone(), namespace).await?),
+    };
+    let config = tls::client_config(&root, &settings.certificate, &settings.key)?;
+    let connector = TlsConnector::from(Arc::new(config));
+    let (server, forward) = match &settings.server {
+        Server::At(address) => (address.clone(), None),
+        Server::Forwarded(kubectl) => {
+            let forward = Forward::open(kubectl).await?;
+            (Address::from(forward.address), Some(forward))
+        }
+    };
+    let stream = tokio::time::timeout(CONNECT_TIMEOUT, shake_hands(connector, &server))
         .await
         .map_err(|_| ConnectError::Silent {
             server: server.clone(),
@@ -224,14 +317,38 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Channel, ConnectError
         .origin(Uri::from_static("https://key-service.strongroom.dev"))
         .timeout(CALL_TIMEOUT)
         .connect_with_connector(service_fn(move |_| {
+            // The channel keeps this closure, and with it the way to the server.
+            let _open = &forward;
             let stream = stream.take().ok_or(io::ErrorKind::NotConnected);
             async move { stream.map_err(io::Error::from) }
         }))
         .await
-        .map_err(|source| ConnectError::Protocol {
-            server: server.clone(),
-            source,
+        .map_err(|source| ConnectError::Protocol { server, source })
+}
+
+const CA_CONFIG_MAP: &str = "strongroom-ca";
+
+async fn published_root(kubeconfig: Kubeconfig, namespace: &str) -> Result<String, ConnectError> {
+    let cluster = Cluster::open(kubeconfig)
+        .await
+        .map_err(ConnectError::Root)?;
+    root_of(&cluster, namespace)
+        .await
+        .map_err(ConnectError::Root)?
+        .ok_or_else(|| ConnectError::NoRoot {
+            namespace: namespace.to_owned(),
         })
+}
+
+/// The root that the key service published, PEM.
+pub(crate) async fn root_of(
+    cluster: &Cluster,
+    namespace: &str,
+) -> Result<Option<String>, ClusterError> {
+    let scope = Scope::Namespace(namespace);
+    let found: Option<objects::ConfigMap> =
+        cluster.get(Kind::ConfigMap, scope, CA_CONFIG_MAP).await?;
+    Ok(found.and_then(|mut map| map.data.remove("ca.crt")))
 }
 
 /// With TLS 1.3 the server judges the client's certificate after the client is done. A gRPC server speaks first, so the

@@ -1,6 +1,6 @@
 //! What a command takes from the process it runs in; tests bring their own.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use jiff::Timestamp;
 
@@ -14,6 +14,8 @@ pub struct Environment {
     pub home: Option<PathBuf>,
     /// The configuration that counts when the user has none.
     pub system_config: PathBuf,
+    /// The kubeconfigs that count when the command line names none, as `KUBECONFIG` lists them.
+    pub kubeconfig: Option<OsString>,
     /// The kubectl that reaches the API servers.
     pub kubectl: PathBuf,
     /// How long `--wait` pauses between two looks.
@@ -27,13 +29,14 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Reads `HOME`; everything else is fixed.
+    /// Reads `HOME` and `KUBECONFIG`; everything else is fixed.
     pub fn of_process() -> Self {
         Self {
             home: std::env::var_os("HOME")
                 .filter(|home| !home.is_empty())
                 .map(PathBuf::from),
             system_config: PathBuf::from("/etc/strongroom/cli.yaml"),
+            kubeconfig: std::env::var_os("KUBECONFIG").filter(|paths| !paths.is_empty()),
             kubectl: PathBuf::from("kubectl"),
             poll_interval: POLL_INTERVAL,
             root: PathBuf::from("/"),

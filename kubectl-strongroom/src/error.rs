@@ -3,14 +3,18 @@
 use std::{error::Error, io};
 
 use crate::{
+    admin_certificate::AdminCertificateError,
     audit::AuditError,
     bootstrap::BootstrapError,
+    cluster::ClusterError,
     connect::{ConnectError, SettingsError},
     enrol::EnrolError,
     exit::Exit,
-    rotate::RotateError,
+    ring::RingError,
+    rotate::{ObjectError, RotateError},
     rpc::CallError,
-    secret::SecretError,
+    secret::{ImportError, SecretError},
+    why::WhyError,
 };
 
 /// Any reason, with the sentence of the layer that knows it.
@@ -23,7 +27,19 @@ pub(crate) enum CommandError {
     #[error(transparent)]
     Call(#[from] CallError),
     #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error(transparent)]
+    Why(#[from] WhyError),
+    #[error(transparent)]
     Rotate(#[from] RotateError),
+    #[error(transparent)]
+    RotateObject(#[from] ObjectError),
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    #[error(transparent)]
+    AdminCertificate(#[from] AdminCertificateError),
     #[error(transparent)]
     Enrol(#[from] EnrolError),
     #[error(transparent)]
@@ -43,10 +59,15 @@ impl CommandError {
             Self::Settings(_) | Self::Audit(_) => Exit::Usage,
             Self::Connect(error) => error.exit(),
             Self::Call(error) => error.exit(),
+            Self::Cluster(error) => error.exit(),
             Self::Rotate(error) => error.exit(),
+            Self::RotateObject(error) => error.exit(),
+            Self::Ring(error) => error.exit(),
+            Self::Import(error) => error.exit(),
+            Self::AdminCertificate(error) => error.exit(),
             Self::Secret(error) => error.exit(),
             Self::Bootstrap(error) => error.exit(),
-            Self::Enrol(_) | Self::Write(_) => Exit::Failed,
+            Self::Enrol(_) | Self::Why(_) | Self::Write(_) => Exit::Failed,
         }
     }
 

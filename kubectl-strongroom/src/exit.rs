@@ -15,7 +15,7 @@ pub enum Exit {
     Usage,
     /// Done as far as it goes, but not complete: ask again later.
     NotYet,
-    /// The key service does not let this caller do it.
+    /// The key service or the API server does not let this caller do it.
     Denied,
 }
 

@@ -1,8 +1,9 @@
-//! `rotate etcd`: a new version of the key that encrypts etcd, and the wait until everybody uses it.
+//! `rotate`: a new version of a secret or a key, or of the key that encrypts etcd, and the wait until everybody uses it.
 
 mod error;
 mod etcd_key;
 mod kubectl;
+mod object;
 mod plugins;
 mod report;
 mod servers;
@@ -11,7 +12,7 @@ mod wait;
 use std::io::Write;
 
 use crate::{
-    args::{Format, RotateEtcdArgs},
+    args::{Format, RotateArgs, RotateCommand, RotateEtcdArgs},
     connect::{Settings, connect},
     environment::Environment,
     error::CommandError,
@@ -20,13 +21,27 @@ use crate::{
 };
 pub(crate) use error::RotateError;
 use etcd_key::EtcdKey;
+pub(crate) use object::ObjectError;
 pub(crate) use plugins::PluginUrl;
 use report::Report;
 pub(crate) use wait::Timeout;
 use wait::{Observer, Waiting};
 
-/// Rotates, and waits when asked to.
-pub(crate) async fn etcd(
+/// Rotates what the command line names.
+pub(crate) async fn run(
+    mut args: RotateArgs,
+    environment: &Environment,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<Exit, CommandError> {
+    match (args.command.take(), args.target.take()) {
+        (Some(RotateCommand::Etcd(args)), _) => etcd(args, environment, out, err).await,
+        (None, Some(target)) => object::object(target, args, environment, out, err).await,
+        (None, None) => unreachable!("the command line requires one of them"),
+    }
+}
+
+async fn etcd(
     args: RotateEtcdArgs,
     environment: &Environment,
     out: &mut dyn Write,
@@ -38,14 +53,13 @@ pub(crate) async fn etcd(
         wait,
         timeout,
         plugin_metrics,
-        kubectl,
         output,
     } = args;
     let settings = Settings::resolve(&connection, environment)?;
     let mut key = EtcdKey::find(connect(&settings).await?).await?;
 
     // What cannot be watched is found out before anything changes.
-    let mut observer = wait.then(|| Observer::new(environment, kubectl, plugin_metrics));
+    let mut observer = wait.then(|| Observer::new(environment, connection.cluster, plugin_metrics));
     if let Some(observer) = &mut observer {
         key.require_hash()?;
         observer.observe().await.map_err(RotateError::Observe)?;

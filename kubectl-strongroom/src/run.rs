@@ -5,12 +5,13 @@ use std::{ffi::OsString, io::Write};
 use clap::Parser;
 
 use crate::{
-    args::{Args, AuditCommand, ClockCommand, Command, EnrolCommand, RotateCommand, SecretCommand},
+    admin_certificate,
+    args::{Args, AuditCommand, ClockCommand, Command, EnrolCommand, RingCommand, SecretCommand},
     audit, bootstrap, clock, enrol,
     environment::Environment,
     error::CommandError,
     exit::Exit,
-    rotate, secret, status, version,
+    ring, rotate, secret, status, version, why,
 };
 
 /// Runs one command line, the program's name included.
@@ -63,9 +64,10 @@ fn dispatch(
     runtime.block_on(async {
         match args.command {
             Command::Status(args) => status::run(args, environment, out).await,
-            Command::Rotate(RotateCommand::Etcd(args)) => {
-                rotate::etcd(args, environment, out, err).await
-            }
+            Command::Why(args) => why::run(args, environment, out).await,
+            Command::Rotate(args) => rotate::run(args, environment, out, err).await,
+            Command::Ring(RingCommand::Adopt(args)) => ring::adopt(args, environment, out).await,
+            Command::AdminCertificate(args) => admin_certificate::run(args, environment, out).await,
             Command::Enrol(EnrolCommand::Node(args)) => {
                 enrol::node(args, environment, out, err).await
             }
@@ -73,6 +75,9 @@ fn dispatch(
                 clock::confirm(args, environment, out).await
             }
             Command::Secret(SecretCommand::Set(args)) => secret::set(args, environment, out).await,
+            Command::Secret(SecretCommand::Import(args)) => {
+                secret::import(args, environment, out, err).await
+            }
             Command::Secret(SecretCommand::Reveal(args)) => {
                 secret::reveal(args, environment, out).await
             }

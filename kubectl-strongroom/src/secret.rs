@@ -1,23 +1,28 @@
-//! `secret set` and `secret reveal`: values go in from files and come out on standard output, with the caller's own
+//! `secret`: values go in from files or from a Secret of Kubernetes and come out on standard output, with the caller's own
 //! identity.
 //!
-//! No value is taken from the command line: others on the machine see it there, and shells keep it.
+//! Which secret is meant is said by namespace and name, and found by the key service: nothing that is written in the
+//! cluster decides where a value goes.
+
+mod import;
+mod values;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::File,
-    io::{self, Read, Write},
-    path::{Path, PathBuf},
-    str::FromStr,
+    io::{self, Write},
+    path::PathBuf,
 };
 
 use strongroom_api::strongroom::v1::{
-    RevealSecretRequest, SecretStage, SetSecretValueRequest, secrets_client::SecretsClient,
+    RevealSecretRequest, Secret, SecretStage, SetSecretValueRequest, Tenant,
+    secrets_client::SecretsClient,
 };
-use strongroom_core::{FieldName, InvalidFieldName, SecretBytes, VALUE_BYTES_MAX};
+use strongroom_core::{FieldName, SecretBytes, VALUE_BYTES_MAX};
+use tonic::transport::Channel;
 
 use crate::{
-    args::{SecretRevealArgs, SecretSetArgs},
+    args::{ConnectionArgs, SecretPlaceArgs, SecretRevealArgs, SecretSetArgs},
+    cluster::{Cluster, Kubeconfig},
     connect::{Settings, connect},
     environment::Environment,
     error::CommandError,
@@ -25,37 +30,8 @@ use crate::{
     output::plain,
     rpc::CallError,
 };
-
-/// A field and the file that holds its bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FieldFile {
-    field: FieldName,
-    path: PathBuf,
-}
-
-/// The text names no field and file.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ParseFieldFileError {
-    #[error("a field is given as FIELD=PATH, such as key=/dev/stdin")]
-    Form,
-    #[error(transparent)]
-    Field(InvalidFieldName),
-}
-
-impl FromStr for FieldFile {
-    type Err = ParseFieldFileError;
-
-    fn from_str(text: &str) -> Result<Self, ParseFieldFileError> {
-        let (field, path) = text.split_once('=').ok_or(ParseFieldFileError::Form)?;
-        if path.is_empty() {
-            return Err(ParseFieldFileError::Form);
-        }
-        Ok(Self {
-            field: field.parse().map_err(ParseFieldFileError::Field)?,
-            path: PathBuf::from(path),
-        })
-    }
-}
+pub(crate) use import::{ImportError, import};
+pub(crate) use values::FieldFile;
 
 /// Why a value is not sent or not shown.
 #[derive(Debug, thiserror::Error)]
@@ -71,15 +47,67 @@ pub(crate) enum SecretError {
     TooLong { field: FieldName, path: PathBuf },
     #[error("the field {0} is given twice")]
     Twice(FieldName),
+    #[error(
+        "no namespace is given, and there is no kubeconfig to go by; give --namespace, or --ring"
+    )]
+    NoPlace,
     #[error("the key service answered without the field {0}")]
     Answer(FieldName),
 }
 
 impl SecretError {
-    pub(crate) fn exit(&self) -> Exit {
+    pub(crate) const fn exit(&self) -> Exit {
         match self {
-            Self::Read { .. } | Self::TooLong { .. } | Self::Twice(_) => Exit::Usage,
+            Self::Read { .. } | Self::TooLong { .. } | Self::Twice(_) | Self::NoPlace => {
+                Exit::Usage
+            }
             Self::Answer(_) => Exit::Failed,
+        }
+    }
+}
+
+/// Where the key service looks for a name.
+enum Place {
+    Ring(String),
+    Tenant(Tenant),
+}
+
+impl Place {
+    /// From the command line, otherwise the namespace of the kubeconfig's context.
+    async fn resolve(
+        args: SecretPlaceArgs,
+        connection: &ConnectionArgs,
+        environment: &Environment,
+    ) -> Result<Self, CommandError> {
+        let SecretPlaceArgs {
+            namespace,
+            cluster_name,
+            ring,
+        } = args;
+        if let Some(ring) = ring {
+            return Ok(Self::Ring(ring.to_string()));
+        }
+        let namespace = match namespace.namespace {
+            Some(name) => name.to_string(),
+            None => {
+                let kubeconfig = Kubeconfig::find(&connection.cluster, environment)
+                    .ok_or(SecretError::NoPlace)?;
+                Cluster::open(kubeconfig).await?.namespace(None)
+            }
+        };
+        Ok(Self::Tenant(Tenant {
+            cluster: cluster_name
+                .map(|name| name.to_string())
+                .unwrap_or_default(),
+            namespace,
+        }))
+    }
+
+    /// As requests have it: an id, or a namespace.
+    fn into_parts(self) -> (String, Option<Tenant>) {
+        match self {
+            Self::Ring(ring) => (ring, None),
+            Self::Tenant(tenant) => (String::new(), Some(tenant)),
         }
     }
 }
@@ -92,71 +120,52 @@ pub(crate) async fn set(
 ) -> Result<Exit, CommandError> {
     let SecretSetArgs {
         name,
-        ring,
         from_file,
+        place,
         connection,
     } = args;
     let settings = Settings::resolve(&connection, environment)?;
-    // Everything is read before anybody is asked: what cannot be read sets nothing.
-    let fields = read_fields(&from_file)?;
+    let place = Place::resolve(place, &connection, environment).await?;
+    let fields = values::read_fields(&from_file)?;
+    let set = send(connect(&settings).await?, place, name, &fields).await?;
+    writeln!(
+        out,
+        "secret {} has version {}",
+        plain(&set.name),
+        current(&set)
+    )?;
+    Ok(Exit::Ok)
+}
+
+async fn send(
+    channel: Channel,
+    place: Place,
+    secret: String,
+    fields: &BTreeMap<FieldName, SecretBytes>,
+) -> Result<Secret, CallError> {
+    let (ring_id, tenant) = place.into_parts();
     let request = SetSecretValueRequest {
-        ring_id: ring.to_string(),
-        secret: name.clone(),
+        ring_id,
+        tenant,
+        secret,
         etag: String::new(),
         fields: fields
             .iter()
             .map(|(field, bytes)| (field.to_string(), bytes.expose().to_vec()))
             .collect::<HashMap<_, _>>(),
     };
-    let set = SecretsClient::new(connect(&settings).await?)
-        .set_secret_value(request)
-        .await
-        .map_err(|status| CallError::new("set the secret", status))?
-        .into_inner();
-    let current = set
+    let set = SecretsClient::new(channel).set_secret_value(request).await;
+    set.map(tonic::Response::into_inner)
+        .map_err(|status| CallError::new("set the secret", status))
+}
+
+/// The version that readers get.
+fn current(secret: &Secret) -> String {
+    let current = secret
         .versions
         .iter()
         .find(|version| version.stage() == SecretStage::Current);
-    let version = current.map(|version| plain(&version.version));
-    writeln!(
-        out,
-        "secret {} has version {}",
-        plain(&set.name),
-        version.as_deref().unwrap_or("unknown")
-    )?;
-    Ok(Exit::Ok)
-}
-
-fn read_fields(files: &[FieldFile]) -> Result<BTreeMap<FieldName, SecretBytes>, SecretError> {
-    let mut fields = BTreeMap::new();
-    for FieldFile { field, path } in files {
-        let bytes = read(field, path)?;
-        if fields.insert(field.clone(), bytes).is_some() {
-            return Err(SecretError::Twice(field.clone()));
-        }
-    }
-    Ok(fields)
-}
-
-/// Reads a file as it is, a last end of line included, into a buffer that never grows.
-fn read(field: &FieldName, path: &Path) -> Result<SecretBytes, SecretError> {
-    let limit = VALUE_BYTES_MAX + 1;
-    let mut bytes = Vec::with_capacity(limit);
-    let read = File::open(path).and_then(|file| file.take(limit as u64).read_to_end(&mut bytes));
-    let bytes = SecretBytes::new(bytes);
-    read.map_err(|source| SecretError::Read {
-        field: field.clone(),
-        path: path.to_owned(),
-        source,
-    })?;
-    if bytes.len() < limit {
-        Ok(bytes)
-    } else {
-        Err(SecretError::TooLong {
-            field: field.clone(),
-            path: path.to_owned(),
-        })
-    }
+    current.map_or_else(|| "unknown".to_owned(), |version| plain(&version.version))
 }
 
 /// Writes the bytes of one field to standard output, and nothing beside them.
@@ -167,24 +176,28 @@ pub(crate) async fn reveal(
 ) -> Result<Exit, CommandError> {
     let SecretRevealArgs {
         name,
-        ring,
         field,
         previous,
         reason,
+        place,
         connection,
     } = args;
     let settings = Settings::resolve(&connection, environment)?;
+    let (ring_id, tenant) = Place::resolve(place, &connection, environment)
+        .await?
+        .into_parts();
     let stage = if previous {
         SecretStage::Previous
     } else {
         SecretStage::Current
     };
     let request = RevealSecretRequest {
-        ring_id: ring.to_string(),
+        ring_id,
+        tenant,
         secret: name,
         field: field.to_string(),
         stage: stage.into(),
-        reason,
+        reason: reason.to_string(),
     };
     let mut revealed = SecretsClient::new(connect(&settings).await?)
         .reveal_secret(request)
@@ -196,19 +209,4 @@ pub(crate) async fn reveal(
     out.write_all(bytes.expose())?;
     out.flush()?;
     Ok(Exit::Ok)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_field_is_given_with_its_file() {
-        let parsed: FieldFile = "tls.key=/a=b".parse().expect("names both");
-        assert_eq!(parsed.field.as_str(), "tls.key");
-        assert_eq!(parsed.path, Path::new("/a=b"));
-        for bad in ["key", "key=", "=path", "a/b=path", "..data=path"] {
-            assert!(bad.parse::<FieldFile>().is_err(), "{bad}");
-        }
-    }
 }

@@ -1,14 +1,16 @@
 //! The client's side of TLS: version 1.3 only, one pinned root, one fixed server name.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::{AlertDescription, ClientConfig, RootCertStore, crypto::aws_lc_rs, version::TLS13};
 use rustls_pki_types::{
     CertificateDer, DnsName, PrivateKeyDer, ServerName,
     pem::{self, PemObject},
 };
-
-use crate::connect::Settings;
 
 /// The name in the key service's certificate, whatever its address.
 pub const SERVER_NAME: &str = "key-service.strongroom.dev";
@@ -32,6 +34,8 @@ pub(crate) enum TlsError {
     },
     #[error("{what} {path:?} holds no certificate")]
     Empty { what: &'static str, path: PathBuf },
+    #[error("the root that the key service published is not usable")]
+    Published,
     #[error("TLS 1.3 is not available")]
     Version(#[source] rustls::Error),
 }
@@ -40,30 +44,61 @@ const ROOT: &str = "the root certificate";
 const CERTIFICATE: &str = "the certificate";
 const KEY: &str = "the private key";
 
-/// Loads the files that `settings` names.
-pub(crate) fn client_config(settings: &Settings) -> Result<ClientConfig, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for root in load_certificates(ROOT, &settings.ca)? {
-        roots.add(root).map_err(|source| TlsError::Use {
-            what: ROOT,
-            path: settings.ca.clone(),
-            source,
-        })?;
+/// What the server's certificate must lead to.
+pub(crate) enum TrustedRoot {
+    File(PathBuf),
+    Pem(String),
+}
+
+impl TrustedRoot {
+    fn load(&self) -> Result<RootCertStore, TlsError> {
+        let mut roots = RootCertStore::empty();
+        match self {
+            Self::File(path) => {
+                for root in load_certificates(ROOT, path)? {
+                    roots.add(root).map_err(|source| TlsError::Use {
+                        what: ROOT,
+                        path: path.clone(),
+                        source,
+                    })?;
+                }
+            }
+            Self::Pem(text) => {
+                let parsed: Result<Vec<_>, _> =
+                    CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+                for root in parsed.map_err(|_| TlsError::Published)? {
+                    roots.add(root).map_err(|_| TlsError::Published)?;
+                }
+            }
+        }
+        if roots.is_empty() {
+            return Err(TlsError::Published);
+        }
+        Ok(roots)
     }
-    let chain = load_certificates(CERTIFICATE, &settings.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&settings.key).map_err(|source| TlsError::Read {
+}
+
+/// Loads the files, and makes a client of them that trusts `root` alone.
+pub(crate) fn client_config(
+    root: &TrustedRoot,
+    certificate: &Path,
+    key: &Path,
+) -> Result<ClientConfig, TlsError> {
+    let roots = root.load()?;
+    let chain = load_certificates(CERTIFICATE, certificate)?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Read {
         what: KEY,
-        path: settings.key.clone(),
+        path: key.to_owned(),
         source,
     })?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Version)?
         .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)
+        .with_client_auth_cert(chain, private)
         .map_err(|source| TlsError::Use {
             what: KEY,
-            path: settings.key.clone(),
+            path: key.to_owned(),
             source,
         })?;
     config.alpn_protocols = vec![b"h2".to_vec()];
@@ -72,11 +107,11 @@ pub(crate) fn client_config(settings: &Settings) -> Result<ClientConfig, TlsErro
 
 fn load_certificates(
     what: &'static str,
-    path: &PathBuf,
+    path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = |source| TlsError::Read {
         what,
-        path: path.clone(),
+        path: path.to_owned(),
         source,
     };
     let certificates = CertificateDer::pem_file_iter(path)
@@ -86,7 +121,7 @@ fn load_certificates(
     if certificates.is_empty() {
         return Err(TlsError::Empty {
             what,
-            path: path.clone(),
+            path: path.to_owned(),
         });
     }
     Ok(certificates)

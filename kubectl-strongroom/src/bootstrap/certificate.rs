@@ -53,19 +53,27 @@ struct Answer {
 }
 
 /// The end of the first certificate in a PEM text.
-pub(super) fn ends(pem: &str) -> Option<Timestamp> {
+pub(crate) fn ends(pem: &str) -> Option<Timestamp> {
     let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
     let (_, certificate) = x509_parser::parse_x509_certificate(&der).ok()?;
     Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
 }
 
-/// Asks for a certificate, as the key service's user.
-pub(super) fn obtain(program: &Path, uid: u32) -> Result<Issued, CertificateError> {
+/// A new key, and the request of a certificate for it.
+pub(crate) fn make_request(common_name: &str) -> Result<(KeyPair, String), rcgen::Error> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, NAME);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
     let request = params.serialize_request(&key)?.pem()?;
+    Ok((key, request))
+}
+
+/// Asks for a certificate, as the key service's user.
+pub(super) fn obtain(program: &Path, uid: u32) -> Result<Issued, CertificateError> {
+    let (key, request) = make_request(NAME)?;
     let answer = ask_child(program, uid, &request)?;
     let Answer { chain, root } =
         serde_json::from_slice(&answer).map_err(CertificateError::Answer)?;

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, io, path::PathBuf, process::Stdio};
 use tokio::process::Command;
 
 use super::servers::{Kind, Server};
-use crate::args::KubectlArgs;
+use crate::args::ClusterArgs;
 use identity::Identity;
 use key_ids::KeyIds;
 
@@ -49,13 +49,13 @@ pub(crate) enum KubectlError {
 /// The API servers of one cluster.
 pub(super) struct ApiServers {
     program: PathBuf,
-    args: KubectlArgs,
+    args: ClusterArgs,
     /// What each reported last, by the hash of its identity.
     reported: BTreeMap<String, KeyIds>,
 }
 
 impl ApiServers {
-    pub(super) const fn new(program: PathBuf, args: KubectlArgs) -> Self {
+    pub(super) const fn new(program: PathBuf, args: ClusterArgs) -> Self {
         Self {
             program,
             args,
@@ -94,7 +94,7 @@ impl ApiServers {
     }
 
     async fn run(&self, what: &'static str, args: &[&str]) -> Result<Vec<u8>, KubectlError> {
-        let KubectlArgs {
+        let ClusterArgs {
             kubeconfig,
             context,
         } = &self.args;

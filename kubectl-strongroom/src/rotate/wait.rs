@@ -16,7 +16,7 @@ use super::{
     plugins::{PluginError, PluginUrl, Plugins},
     servers::Servers,
 };
-use crate::{args::KubectlArgs, environment::Environment, output::plain};
+use crate::{args::ClusterArgs, environment::Environment, output::plain};
 
 /// How long to wait: more than nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Observer {
     /// API servers are asked unless plugins are named and no cluster is.
     pub(super) fn new(
         environment: &Environment,
-        kubectl: KubectlArgs,
+        kubectl: ClusterArgs,
         plugins: Vec<PluginUrl>,
     ) -> Self {
         let cluster_is_named = kubectl.kubeconfig.is_some() || kubectl.context.is_some();

@@ -11,11 +11,12 @@ use crate::{
     output::{age, columns, plain},
 };
 
-/// What `-o json` prints. Fields are only ever added.
+/// The key service's part of what `-o json` prints. Fields are only ever added.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report {
     /// Whether every condition holds.
+    #[serde(skip)]
     pub(super) ok: bool,
     #[serde(rename = "instanceID")]
     instance_id: String,

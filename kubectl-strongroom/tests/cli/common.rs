@@ -34,6 +34,7 @@ impl User {
         let environment = Environment {
             home: Some(home.path().to_owned()),
             system_config: home.path().join("etc/cli.yaml"),
+            kubeconfig: None,
             kubectl: home.path().join("kubectl"),
             poll_interval: Duration::from_millis(5),
             root: home.path().join("root"),

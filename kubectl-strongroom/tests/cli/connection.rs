@@ -48,7 +48,7 @@ fn client_certificate_of_another_root_is_denied() {
     let outcome = user.run(&["status"]);
     assert_eq!(outcome.exit, Exit::Denied, "{}", outcome.err);
     expect![[r#"
-        error: the key service does not accept your certificate: it is not valid for this instance (get a new one with `key-service admin-certificate`)
+        error: the key service does not accept your certificate: it is not valid for this instance (get a new one with `kubectl strongroom admin-certificate`, or `key-service admin-certificate` on its node)
     "#]].assert_eq(&outcome.err);
 }
 

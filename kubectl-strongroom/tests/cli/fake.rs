@@ -8,7 +8,7 @@ use std::{
 };
 
 use strongroom_api::strongroom::v1::{
-    AuditLog, ChangeVersionRequest, ClockJump, Condition, ConfirmClockRequest,
+    AdoptKeyRingRequest, AuditLog, ChangeVersionRequest, ClockJump, Condition, ConfirmClockRequest,
     ConfirmClockResponse, CreateKeyRequest, CreateKeyRingRequest, CreateSecretRequest,
     DescribeInstanceRequest, DescribeInstanceResponse, DescribeKeyRequest, DescribeSecretRequest,
     InviteNodeRequest, Key, KeyRing, KeyVersion, KeyVersionState, ListKeyRingsRequest,
@@ -16,7 +16,7 @@ use strongroom_api::strongroom::v1::{
     ListSecretsResponse, NodeInvitation, RevealSecretRequest, RevealSecretResponse,
     RotateKeyRequest, RotateSecretRequest, ScheduleVersionDestructionRequest, Secret, SecretStage,
     SecretVersion, ServiceClock, SetPrimaryVersionRequest, SetSecretAccessRequest,
-    SetSecretValueRequest, Token,
+    SetSecretValueRequest, Tenant, Token,
     clock_server::{Clock, ClockServer},
     instance_server::{Instance, InstanceServer},
     keys_server::{Keys, KeysServer},
@@ -50,6 +50,10 @@ pub(crate) struct State {
     pub(crate) seen: Vec<prost_types::Timestamp>,
     /// The fields of every secret.
     pub(crate) fields: HashMap<String, Vec<u8>>,
+    /// Where the last value went.
+    pub(crate) set: Option<(String, Option<Tenant>, String)>,
+    /// What the last adoption asked for.
+    pub(crate) adopted: Option<AdoptKeyRingRequest>,
     /// Secret and reason of the last reveal.
     pub(crate) revealed: Option<RevealSecretRequest>,
 }
@@ -73,6 +77,8 @@ impl Fake {
             confirmation: Ok(confirmation()),
             seen: Vec::new(),
             fields: HashMap::new(),
+            set: None,
+            adopted: None,
             revealed: None,
         }));
         let tls = ServerTlsConfig::new()
@@ -271,8 +277,9 @@ impl Secrets for Handler {
         request: Request<SetSecretValueRequest>,
     ) -> Result<Response<Secret>, Status> {
         let request = request.into_inner();
-        assert_eq!(request.ring_id, RING);
-        self.0.lock().unwrap().fields = request.fields;
+        let mut state = self.0.lock().unwrap();
+        state.set = Some((request.ring_id, request.tenant, request.secret.clone()));
+        state.fields = request.fields;
         Ok(Response::new(Secret {
             name: request.secret,
             versions: vec![
@@ -312,7 +319,7 @@ impl Secrets for Handler {
         &self,
         _: Request<DescribeSecretRequest>,
     ) -> Result<Response<Secret>, Status> {
-        Err(never())
+        Err(Status::not_found("not found"))
     }
 
     async fn list_secrets(
@@ -377,6 +384,22 @@ impl Keys for Handler {
         _: Request<CreateKeyRingRequest>,
     ) -> Result<Response<KeyRing>, Status> {
         Err(never())
+    }
+
+    async fn adopt_key_ring(
+        &self,
+        request: Request<AdoptKeyRingRequest>,
+    ) -> Result<Response<KeyRing>, Status> {
+        let request = request.into_inner();
+        let (name, owner) = (request.name.clone(), request.owner.clone());
+        self.0.lock().unwrap().adopted = Some(request);
+        let id = RING.to_owned();
+        Ok(Response::new(KeyRing {
+            id,
+            name,
+            owner,
+            ..KeyRing::default()
+        }))
     }
 
     async fn list_key_rings(

@@ -1,9 +1,10 @@
 //! `secret set` and `secret reveal`.
 
-use strongroom_api::strongroom::v1::SecretStage;
+use strongroom_api::strongroom::v1::{SecretStage, Tenant};
 use strongroom_kubectl_strongroom::Exit;
 
 use crate::{
+    api::Api,
     common::{User, pair},
     fake::RING,
 };
@@ -26,6 +27,8 @@ fn files_go_in_as_they_are_and_a_field_comes_out_alone() {
     );
     assert_eq!(fake.state().fields["key"], value);
     assert_eq!(fake.state().fields.len(), 2);
+    let set = fake.state().set.take();
+    assert!(set == Some((RING.to_owned(), None, "stripe".to_owned())));
 
     let text = b"a value\n".to_vec();
     fake.state().fields.insert("key".to_owned(), text);
@@ -87,4 +90,43 @@ fn denied_reveal_prints_nothing() {
     );
     assert_eq!((outcome.exit, outcome.out.as_str()), (Exit::Denied, ""));
     assert_eq!(outcome.err, "error: cannot reveal the secret: not you\n");
+}
+
+#[test]
+fn a_secret_is_named_by_its_namespace() {
+    let (fake, user) = pair();
+    let path = user.path().join("value");
+    std::fs::write(&path, "x").unwrap();
+    let file = format!("--from-file=key={}", path.display());
+    let outcome = user.run(&["secret", "set", "stripe", &file]);
+    assert_eq!(outcome.exit, Exit::Usage);
+    assert!(outcome.err.contains("give --namespace"), "{}", outcome.err);
+
+    let place = ["-n", "payments", "--cluster-name", "main"];
+    let outcome = user.run(&[&["secret", "set", "stripe", &file][..], &place].concat());
+    assert_eq!(outcome.exit, Exit::Ok, "{}", outcome.err);
+    let tenant = |cluster: &str| Tenant {
+        cluster: cluster.to_owned(),
+        namespace: "payments".to_owned(),
+    };
+    let expected = (String::new(), Some(tenant("main")), "stripe".to_owned());
+    assert!(fake.state().set.take() == Some(expected));
+
+    // The context of the kubeconfig has a namespace.
+    let api = Api::start();
+    api.configure(&user);
+    let reveal = [
+        "secret", "reveal", "stripe", "--field", "key", "--reason", "INC-42",
+    ];
+    let outcome = user.run(&reveal);
+    assert_eq!((outcome.exit, outcome.out.as_str()), (Exit::Ok, "x"));
+    let asked = fake.state().revealed.take().unwrap();
+    assert!((asked.ring_id.as_str(), asked.tenant) == ("", Some(tenant(""))));
+
+    let both = user.run(&[&reveal[..], &["--ring", RING, "-n", "payments"]].concat());
+    assert_eq!(both.exit, Exit::Usage);
+    let long = user.run(&[
+        "secret", "reveal", "s", "--field", "key", "--reason", "a\nb",
+    ]);
+    assert_eq!(long.exit, Exit::Usage);
 }

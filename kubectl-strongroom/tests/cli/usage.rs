@@ -63,7 +63,7 @@ fn program_without_configuration_says_what_is_missing() {
     let output = program(&["status"]);
     assert_eq!(output.status.code(), Some(2));
     expect![[r#"
-        error: no server is given; give --server, or set `server` in ~/.config/strongroom/config.yaml
+        error: no server is given, and there is no kubeconfig to go by; give --server, or set `server` in ~/.config/strongroom/config.yaml
     "#]].assert_eq(&String::from_utf8_lossy(&output.stderr));
 }
 
