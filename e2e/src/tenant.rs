@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 
 /// A pod as its author writes it: not root, nothing writable, one volume of ours.
-const READER: &str = include_str!("tenant/reader.yaml");
+pub const READER: &str = include_str!("tenant/reader.yaml");
 /// For `kubectl get -o`.
 pub const UID: &str = "jsonpath={.metadata.uid}";
 
@@ -137,8 +137,24 @@ pub fn kubectl(cluster: &ScopedCluster, words: &[&str]) -> Result<String> {
 /// # Errors
 /// As the API server.
 pub fn create_pod(cluster: &ScopedCluster, name: &str) -> Result<()> {
-    let manifest = READER.replace("NAME", name).replace("IMAGE", BUSYBOX);
     kubectl(cluster, &["create", "serviceaccount", name])?;
+    apply_pod(cluster, READER, name, name)
+}
+
+/// Makes a pod of a manifest, as a service account that is there.
+///
+/// # Errors
+/// As the API server.
+pub fn apply_pod(
+    cluster: &ScopedCluster,
+    manifest: &str,
+    name: &str,
+    account: &str,
+) -> Result<()> {
+    let manifest = manifest
+        .replace("ACCOUNT", account)
+        .replace("NAME", name)
+        .replace("IMAGE", BUSYBOX);
     cluster.kubectl_with_input(&["apply", "-f", "-"], &manifest)?;
     Ok(())
 }

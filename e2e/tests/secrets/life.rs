@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, ensure};
 use strongroom_api::strongroom::v1::{
     DescribeSecretRequest, KeyRing, ListKeysRequest, ListSecretsRequest, RevealSecretRequest,
-    RevealSecretResponse, RotateSecretRequest, Secret, SecretStage, SetSecretValueRequest,
+    RevealSecretResponse, RotateSecretRequest, Secret, SecretStage, SetSecretValueRequest, Tenant,
 };
 use strongroom_e2e::{canary::Canaries, dump::Dump, native::Native};
 use strongroom_hack::installation::Program;
@@ -24,6 +24,7 @@ async fn values_go_in_by_administrators_and_out_to_readers_alone() -> Result<()>
     let alice = world.bind_reader("alice", &ring.id).await?;
     let native = world.administrator().await?;
     rotation_keeps_what_was_current(&world, &native, &alice, &ring).await?;
+    a_namespace_stands_for_its_ring(&native, &alice, &ring).await?;
     let value = people_set_what_is_not_generated(&native, &alice, &ring).await?;
 
     world.installation.kill(Program::KeyService)?;
@@ -222,10 +223,61 @@ fn versions(secret: &Secret) -> Vec<String> {
     shown.collect()
 }
 
+/// Names of secrets are unique in a namespace, so it takes no ring to say which one is meant.
+async fn a_namespace_stands_for_its_ring(
+    native: &Native,
+    alice: &Native,
+    ring: &KeyRing,
+) -> Result<()> {
+    let east = describe_of(native, "east", "payments").await?;
+    ensure!(east == describe(native, ring, "db").await?, "another secret");
+    let west = describe_of(native, "west", "payments").await?;
+    ensure!(west.ring_id != ring.id, "the secret of another cluster");
+    let nowhere = describe_of(native, "east", "nowhere").await;
+    expect(nowhere, Code::NotFound, "not found")?;
+    let either = describe_of(native, "", "payments").await;
+    expect(either, Code::InvalidArgument, "tenant.cluster")?;
+
+    let of = |cluster: &str| RevealSecretRequest {
+        ring_id: String::new(),
+        tenant: Some(tenant(cluster, "payments")),
+        ..reveal_request(ring, "db", SecretStage::Current)
+    };
+    let by_ring = reveal(alice, ring, "db", SecretStage::Current).await?;
+    let by_tenant = alice.secrets().reveal_secret(of("east")).await?.into_inner();
+    ensure!(by_tenant == by_ring, "another value");
+    let foreign = alice.secrets().reveal_secret(of("west")).await;
+    expect(foreign, Code::NotFound, "not found")?;
+    let both = RevealSecretRequest {
+        ring_id: ring.id.clone(),
+        ..of("east")
+    };
+    let both = alice.secrets().reveal_secret(both).await;
+    expect(both, Code::InvalidArgument, "not by both")
+}
+
+fn tenant(cluster: &str, namespace: &str) -> Tenant {
+    Tenant {
+        cluster: cluster.to_owned(),
+        namespace: namespace.to_owned(),
+    }
+}
+
+async fn describe_of(native: &Native, cluster: &str, namespace: &str) -> Result<Secret, Status> {
+    let request = DescribeSecretRequest {
+        ring_id: String::new(),
+        secret: "db".to_owned(),
+        tenant: Some(tenant(cluster, namespace)),
+    };
+    let described = native.secrets().describe_secret(request).await?;
+    Ok(described.into_inner())
+}
+
 async fn describe(native: &Native, ring: &KeyRing, secret: &str) -> Result<Secret, Status> {
     let request = DescribeSecretRequest {
         ring_id: ring.id.clone(),
         secret: secret.to_owned(),
+        tenant: None,
     };
     Ok(native
         .secrets()
@@ -260,6 +312,7 @@ async fn set(
         secret: secret.to_owned(),
         etag: String::new(),
         fields: fields.iter().map(field).collect(),
+        tenant: None,
     };
     Ok(native
         .secrets()
@@ -275,6 +328,7 @@ fn reveal_request(ring: &KeyRing, secret: &str, stage: SecretStage) -> RevealSec
         field: String::new(),
         stage: stage.into(),
         reason: "INC-42".to_owned(),
+        tenant: None,
     }
 }
 

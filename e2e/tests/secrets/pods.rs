@@ -18,8 +18,13 @@ use super::support::{
     API, DRIVER, World, generated, make_ring, make_secret, manual, owner, reader,
 };
 
-/// A driver's connection: the root is trusted, nobody has a certificate.
+/// A driver's connection.
 pub(crate) async fn connect(world: &World) -> Result<PodsClient<Channel>> {
+    Ok(PodsClient::new(workloads(world).await?))
+}
+
+/// A connection to the port for workloads: the root is trusted, nobody has a certificate.
+pub(crate) async fn workloads(world: &World) -> Result<Channel> {
     let installation = &world.installation;
     let root = std::fs::read(installation.path("etc/administrator-root.crt"))?;
     let tls = ClientTlsConfig::new()
@@ -27,7 +32,7 @@ pub(crate) async fn connect(world: &World) -> Result<PodsClient<Channel>> {
         .domain_name("key-service.strongroom.dev");
     let address = format!("https://{}", installation.workloads_address());
     let endpoint = Endpoint::from_shared(address)?.tls_config(tls)?;
-    Ok(PodsClient::new(endpoint.connect().await?))
+    Ok(endpoint.connect().await?)
 }
 
 /// A message with the driver's token.

@@ -32,6 +32,15 @@ pub(crate) const DRIVER: Pod = Pod {
     node: "worker-1",
 };
 
+/// The operator of each cluster.
+pub(crate) const OPERATOR: Pod = Pod {
+    namespace: "strongroom-system",
+    account: "strongroom-operator",
+    account_uid: "uid-of-operator",
+    name: "operator-1",
+    node: "worker-1",
+};
+
 /// Two clusters of one issuer text: only their keys tell them apart.
 pub(crate) struct World {
     pub(crate) installation: Installation,
@@ -50,7 +59,8 @@ impl World {
             std::fs::write(&file, issuer.jwks())?;
             let cluster = format!(
                 "{{name: {name}, issuer: 'https://kubernetes.default.svc.cluster.local', keysFile: {}, \
-                 drivers: [{{namespace: strongroom-csi, name: csi-driver}}]}}",
+                 drivers: [{{namespace: strongroom-csi, name: csi-driver}}], \
+                 operators: [{{namespace: strongroom-system, name: strongroom-operator}}]}}",
                 file.display()
             );
             installation.settings_mut().clusters.push(cluster);

@@ -21,13 +21,13 @@ use super::{
 /// Far more than an event takes; nobody waits for it unless something is wrong.
 const EVENT: Duration = Duration::from_secs(20);
 
-struct Stream {
+pub(crate) struct Stream {
     requests: mpsc::Sender<WatchRequest>,
     events: Streaming<WatchEvent>,
 }
 
 impl Stream {
-    async fn open(world: &World, driver: &str) -> Result<Result<Self, Status>> {
+    pub(crate) async fn open(world: &World, driver: &str) -> Result<Result<Self, Status>> {
         let (requests, sent) = mpsc::channel(8);
         let request = as_driver(ReceiverStream::new(sent), driver)?;
         let opened = connect(world).await?.watch(request).await;
@@ -45,19 +45,23 @@ impl Stream {
         secret: &str,
         have: &str,
     ) -> Result<()> {
-        let add = VolumeSubscription {
+        self.subscribe(VolumeSubscription {
             volume: volume.to_owned(),
             pod_token: token.to_owned(),
             pod_uid: pod.uid(),
             want: want(&[secret]),
             have: have.to_owned(),
-        };
+        })
+        .await
+    }
+
+    pub(crate) async fn subscribe(&self, add: VolumeSubscription) -> Result<()> {
         let change = Some(Change::Add(add));
         Ok(self.requests.send(WatchRequest { change }).await?)
     }
 
     /// The next event as `VOLUME etag ETAG` or `VOLUME ended REASON`.
-    async fn next(&mut self) -> Result<String> {
+    pub(crate) async fn next(&mut self) -> Result<String> {
         let message = timeout(EVENT, self.events.message())
             .await
             .context("no event")??;
@@ -149,14 +153,18 @@ async fn what_changed_is_told_while_it_may_be_read() -> Result<()> {
     ensure!(stream.next().await? == "held ended RoleMissing");
     stream.add("held", &pod, &API, "db", "").await?;
     ensure!(stream.next().await? == "held ended RoleMissing");
-    stream.add("nothing", &pod, &API, "nothing", "").await?;
+    stream.add("nothing", &pod, &API, "nothing", "x").await?;
     ensure!(stream.next().await? == "nothing ended NotFound");
+    // Who holds nothing may wait for what is not there yet.
+    stream.add("later", &pod, &API, "later", "").await?;
     let elsewhere = world.east.token(&Pod {
         node: "worker-2",
         ..API
     })?;
     stream.add("elsewhere", &elsewhere, &API, "web", "").await?;
     ensure!(stream.next().await? == "elsewhere ended NotThisNode");
+    make_secret(&native, &ring, "later", generated(), vec![reader(&API)]).await?;
+    ensure!(stream.next().await?.starts_with("later etag "));
 
     streams_have_a_bound_and_end(&mut world, &driver, stream).await?;
     world.down()
