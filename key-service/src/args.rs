@@ -24,6 +24,16 @@ pub enum Command {
     Init(ConfigFile),
     /// Serves until it is told to stop
     Serve(ConfigFile),
+    /// Makes the folders of the configuration on the volumes of a pod: those of store, audit log and sockets
+    ///
+    /// A volume that a cluster gives belongs to root and a group; the service needs folders of its own in it. What is
+    /// there already is checked and left as it is.
+    Folders(ConfigFile),
+    /// Asks the key service of a cluster to make its instance, and waits
+    ///
+    /// For the job that the chart runs after an install. Where an instance is it says so and succeeds. Exit code 0 when
+    /// there is an instance, 1 when the key service refuses, 3 when there was no answer in time.
+    RequestInit(RequestInit),
     /// Gets a certificate for an administrator from the running service
     ///
     /// Run it on the node or through `kubectl exec`, as the user id of the service. The key never leaves the
@@ -44,6 +54,20 @@ pub struct ConfigFile {
         default_value = "/etc/strongroom/key-service.yaml"
     )]
     pub config: PathBuf,
+}
+
+/// Whom to ask.
+#[derive(Debug, clap::Args)]
+pub struct RequestInit {
+    /// Namespace of the key service
+    #[arg(long, value_name = "NAME", default_value = "strongroom-system")]
+    pub namespace: String,
+    /// A kubeconfig [default: the service account of the pod]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// How long to wait for the answer, such as 90s or 5m
+    #[arg(long, value_name = "DURATION", default_value = "5m")]
+    pub timeout: SignedDuration,
 }
 
 /// What the certificate is for.

@@ -24,7 +24,7 @@ use crate::{
     keyring::{KekPair, Keyring, KeyringError, RecordVerifier},
     pki::{Issuer, PkiError},
     registry::{self, Instance, Intermediate, OpenError, Peek, Registry, StoreLook},
-    service::{EnrolmentMetrics, Service},
+    service::{EnrolmentMetrics, RotationMetrics, Service},
     timekeeper::Timekeeper,
     trail::{Trail, TrailError},
     workloads::{self, WorkloadsError},
@@ -208,6 +208,7 @@ pub(crate) async fn boot(config: &Config, handle: &Handle) -> Result<Booted, Boo
     registry.record_outbox().await.map_err(BootError::Outbox)?;
     ready.hsm.met();
 
+    let fence = registry.fence();
     let service = Service {
         registry,
         keyring,
@@ -222,6 +223,8 @@ pub(crate) async fn boot(config: &Config, handle: &Handle) -> Result<Booted, Boo
         plugin_endpoints: config.plugins.as_ref().map(PluginsConfig::advertised),
         workloads: workloads::load(config, &handle.metrics)?,
         enrolment_metrics: EnrolmentMetrics::register(&handle.metrics),
+        rotation_metrics: RotationMetrics::register(&handle.metrics),
+        fence,
         certificate_names: certificate_names(config),
         certifier_fingerprint: strongroom_audit::spki_fingerprint(&certifier.spki).to_string(),
     };

@@ -1,6 +1,8 @@
 //! From a parsed command line to an exit code.
 
 mod admin_certificate;
+mod folders;
+mod request_init;
 
 use std::{path::Path, process::ExitCode};
 
@@ -13,6 +15,8 @@ use crate::{
 };
 
 const NAME: &str = "key-service";
+/// As the command line of users has it.
+const NOT_YET: u8 = 3;
 
 /// Runs a command.
 #[must_use]
@@ -22,6 +26,14 @@ pub fn run(args: Args) -> ExitCode {
             once(async { init::init(&config).await.map(print) })
         }),
         Command::Serve(file) => with_config(&file, |config| start(&file.config, config)),
+        Command::Folders(file) => with_config(&file, |config| finish(folders::ensure(&config))),
+        Command::RequestInit(args) => match block_on(request_init::request(&args)) {
+            Err(error @ request_init::RequestError::NotYet { .. }) => {
+                let _ = fail(&error);
+                ExitCode::from(NOT_YET)
+            }
+            outcome => finish(outcome),
+        },
         Command::AdminCertificate(args) => with_config(&args.config, |config| {
             once(admin_certificate::fetch(&config, &args))
         }),

@@ -2,6 +2,7 @@
 //! `config/key-service.yaml`.
 
 mod clusters;
+mod kubernetes;
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +15,8 @@ use serde::Deserialize;
 use strongroom_core::RingId;
 use strongroom_runtime::configuration::{self, ConfigurationError};
 
-pub use clusters::{ClusterConfig, DriverConfig, WorkloadsConfig};
+pub use clusters::{AccountConfig, ClusterConfig, WorkloadsConfig};
+pub use kubernetes::{InitBy, KubernetesConfig};
 
 const MEBIBYTE: u64 = 1024 * 1024;
 
@@ -55,8 +57,8 @@ pub struct Config {
     pub probes: SocketAddr,
     /// Local socket for certificates; only the service's own user id may use it.
     pub admin_socket: PathBuf,
-    /// Socket for kms-plugin.
-    pub kms_socket: SocketConfig,
+    /// Socket for kms-plugin. None: there is no plugin on this node.
+    pub kms_socket: Option<SocketConfig>,
     /// The TLS port for plugins of other control-plane nodes. None: there is no such port.
     pub plugins: Option<PluginsConfig>,
     /// The TLS port for callers with tokens of service accounts. None: there is no such port.
@@ -64,6 +66,8 @@ pub struct Config {
     /// Clusters whose service accounts may call, and own rings.
     #[serde(default)]
     pub clusters: Vec<ClusterConfig>,
+    /// The API server that is asked for keys of tokens, and where clients find the root certificate. None: nobody is asked.
+    pub kubernetes: Option<KubernetesConfig>,
     /// Where hsm-agent is.
     pub hsm_agent: AgentConfig,
     /// The audit log.
@@ -242,10 +246,31 @@ impl Config {
             self.workloads.is_some() || self.clusters.is_empty(),
             "clusters: their service accounts need a port; set workloads.listen",
         )?;
+        let asked = self.kubernetes.as_ref().and_then(|it| it.cluster.as_ref());
+        let is_asked = |cluster: &ClusterConfig| asked == Some(&cluster.name);
+        require(
+            asked.is_none() || self.clusters.iter().any(is_asked),
+            "kubernetes.cluster: the name of one of clusters",
+        )?;
+        let is_known = |cluster: &ClusterConfig| {
+            is_asked(cluster) || cluster.keys_file.is_some() && cluster.issuer.is_some()
+        };
+        require(
+            self.clusters.iter().all(is_known),
+            "clusters: keysFile and issuer, unless kubernetes.cluster names it",
+        )?;
         let names: BTreeSet<_> = self.clusters.iter().map(|cluster| &cluster.name).collect();
         require(
             names.len() == self.clusters.len(),
             "clusters: each has a name of its own",
+        )?;
+        let is_both = |cluster: &ClusterConfig| {
+            let mut drivers = cluster.drivers.iter();
+            drivers.any(|driver| cluster.operators.contains(driver))
+        };
+        require(
+            !self.clusters.iter().any(is_both),
+            "clusters: no account is both a driver's and an operator's",
         )?;
         require(
             self.audit.capacity_mib >= 1,

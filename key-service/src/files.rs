@@ -69,8 +69,8 @@ pub(crate) struct Contents {
     pub(crate) store: bool,
     /// What was pinned at init.
     pub(crate) pin: Option<Pin>,
-    /// Whether an init was begun and not finished.
-    pub(crate) intent: bool,
+    /// The instance of an init that was begun and not finished.
+    pub(crate) intent: Option<InstanceId>,
 }
 
 impl Contents {
@@ -89,7 +89,7 @@ impl Contents {
         Ok(Some(Self {
             store: database.exists(),
             pin: data.pin()?,
-            intent: data.intent()?.is_some(),
+            intent: data.intent()?,
         }))
     }
 }
@@ -284,14 +284,14 @@ mod tests {
         let mut expected = Contents {
             store: false,
             pin: None,
-            intent: false,
+            intent: None,
         };
         assert_eq!(look().as_ref(), Some(&expected));
 
         let data = DataDir::open(folder.path()).expect("is ours alone");
         let instance = InstanceId::from_bytes([7; 16]);
         data.write_intent(instance).expect("can be written");
-        expected.intent = true;
+        expected.intent = Some(instance);
         assert_eq!(look().as_ref(), Some(&expected));
         fs::write(&database, "").expect("can be written");
         expected.store = true;

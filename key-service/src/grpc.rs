@@ -9,8 +9,10 @@ mod instance;
 mod keys;
 mod node_certificates;
 mod nodes;
+mod operator;
 mod parse;
 mod pods;
+mod running;
 mod secrets;
 
 pub(crate) use certificates::CertificatesServer;
@@ -22,5 +24,6 @@ pub(crate) use instance::InstanceServer;
 pub(crate) use keys::KeysServer;
 pub(crate) use node_certificates::NodeCertificatesServer;
 pub(crate) use nodes::NodesServer;
+pub(crate) use operator::OperatorServer;
 pub(crate) use pods::PodsServer;
 pub(crate) use secrets::SecretsServer;

@@ -339,6 +339,8 @@ impl Maker {
             created: self.now,
             kek_generation: Generation::FIRST,
             kind: RingKind::System,
+            access: Arc::default(),
+            holder: None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the service does by itself: anchoring checkpoints, refreshing KEKs, writing folded refusals, keeping the time.
+//! What the service does by itself: anchoring checkpoints, refreshing KEKs, writing folded refusals, keeping the time, rotating.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -17,6 +17,10 @@ const REFRESH_MAX: Duration = Duration::from_secs(60);
 /// And this often while they cannot be used, so that readiness tells of the token's return.
 const REFRESH_RETRY: Duration = Duration::from_secs(1);
 
+/// How often the first turn is compared with the time, which can be set.
+const ROTATION_LOOK: Duration = Duration::from_secs(1);
+/// What was missed while nobody was there is made up for at this pace, so that those who read it come in no herd.
+const ROTATION_PACE: Duration = Duration::from_millis(50);
 /// How often the clocks are compared.
 const TIME_LOOK: Duration = Duration::from_secs(1);
 /// What a process that is killed forgets of the time, at most.
@@ -188,6 +192,24 @@ pub(crate) async fn keep_time(
                 tracing::error!(error = %Chain(&error), "the time is not written down; it is kept in memory");
                 TIME_RETRY
             }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = &mut shutdown => return Ok(()),
+        }
+    }
+}
+
+/// Rotates what schedules say. It looks at what is due first and at nothing else.
+pub(crate) async fn rotate(
+    service: Arc<Service>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Infallible> {
+    tokio::pin!(shutdown);
+    loop {
+        let pause = match service.rotate_next().await {
+            true => ROTATION_PACE,
+            false => ROTATION_LOOK,
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

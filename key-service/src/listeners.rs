@@ -2,12 +2,14 @@
 //! for those of other nodes, each of the two with a thread of its own, and a socket for certificates.
 
 mod connection;
+mod guard;
 mod native;
 mod observe;
 mod plugins;
 mod shares;
 mod sources;
 mod tls;
+mod tokens;
 mod workloads;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
@@ -22,7 +24,7 @@ use strongroom_runtime::{
 
 use tokio::sync::mpsc;
 
-use self::observe::Observe;
+use self::{guard::Guard, observe::Observe};
 use crate::{
     config::Config,
     grpc::{CertificatesServer, Door, EtcdKeysServer},
@@ -87,7 +89,9 @@ pub(crate) fn spawn_kms(
     service: Arc<Service>,
     serving: Serving,
 ) -> Result<(), ListenError> {
-    let socket = config.kms_socket.clone();
+    let Some(socket) = config.kms_socket.clone() else {
+        return Ok(());
+    };
     let peers = Peers::new(socket.peers).map_err(|error| ListenError::Peers("kmsSocket", error))?;
     let options = SocketOptions {
         group: socket.group,
@@ -95,6 +99,7 @@ pub(crate) fn spawn_kms(
     };
     let ready = handle.readiness.condition("kms-socket");
     let observe = Observe::new(&handle.metrics, "kms_socket");
+    let guard = Guard(service.fence.clone());
     let metrics = handle.metrics.component("kms_socket");
     let shutdown = handle.shutdown();
     let serve = async move {
@@ -116,6 +121,7 @@ pub(crate) fn spawn_kms(
         KMS_LIMITS
             .server()
             .layer(observe)
+            .layer(guard)
             .layer(KMS_LIMITS.concurrency())
             .add_service(server)
             .serve_with_incoming_shutdown(incoming, shutdown)
@@ -146,12 +152,14 @@ pub(crate) fn spawn_admin(
         },
     )
     .map_err(|error| ListenError::Socket("adminSocket", error))?;
+    let guard = Guard(service.fence.clone());
     let server = certificates_server::CertificatesServer::new(CertificatesServer(service))
         .max_decoding_message_size(ADMIN_LIMITS.message_bytes);
     let shutdown = handle.shutdown();
     let serve = ADMIN_LIMITS
         .server()
         .layer(Observe::new(&handle.metrics, "admin_socket"))
+        .layer(guard)
         .layer(ADMIN_LIMITS.concurrency())
         .add_service(server)
         .serve_with_incoming_shutdown(incoming, shutdown);

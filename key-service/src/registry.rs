@@ -3,21 +3,31 @@
 //! Reads are look-ups in memory. A change is one transaction that also raises `seq`, replaces the root and leaves its
 //! audit record in the outbox; it is answered only after the audit log has that record.
 
+mod access;
+mod bundles;
 mod change;
+mod clusters;
 mod codec;
+mod due;
+mod feed;
 mod integrity;
 mod nodes;
 mod open;
 mod path;
 mod records;
+mod rings;
+mod rotation;
 mod secrets;
 mod state;
 mod time;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+pub use bundles::StoredBundle;
 pub use change::{Change, ChangeError, Committed};
 pub use codec::DecodeError;
+pub(crate) use due::{Due, Rotating};
+pub use feed::{Changed, ObjectKind};
 pub use integrity::{IntegrityError, Position};
 pub use open::{OpenError, Peek, StoreLook, VerifiedStore, create, look};
 pub use records::{Instance, Intermediate, Ring, RingOwner, WrappedVersion};
@@ -34,7 +44,7 @@ use strongroom_store::{Revision, Store};
 use tokio::sync::{Mutex, broadcast};
 
 use self::{integrity::Ledger, state::State};
-use crate::trail::Trail;
+use crate::{fence::Fence, trail::Trail};
 
 /// The records of one instance.
 pub struct Registry {
@@ -43,7 +53,8 @@ pub struct Registry {
     state: RwLock<State>,
     position: RwLock<Position>,
     writer: Mutex<Writer>,
-    secret_changes: broadcast::Sender<SecretName>,
+    changes: broadcast::Sender<Changed>,
+    fence: Fence,
 }
 
 /// What only the one change in progress may touch.
@@ -72,27 +83,36 @@ impl Registry {
     /// Finds a key, to ask the policy about it. Tells nothing else about it.
     pub fn find_key(&self, ring: RingId, locator: &KeyLocator) -> Option<Resource> {
         let state = self.state();
-        let ring = state.rings.get(&ring)?.reference();
         let key = match locator {
             KeyLocator::Id(key) => *key,
-            KeyLocator::Name(name) => *state.names.get(&(ring.id, name.clone()))?,
+            KeyLocator::Name(name) => *state.names.get(&(ring, name.clone()))?,
         };
-        state
-            .heads
-            .contains_key(&(ring.id, key))
-            .then_some(Resource::Key { ring, key })
+        state.key_resource(ring, key)
+    }
+
+    /// The name of a key, for whoever may know of it.
+    pub(crate) fn key_name(&self, ring: RingId, key: KeyId) -> Option<Name> {
+        let state = self.state();
+        Some(state.heads.get(&(ring, key))?.head.name.clone())
     }
 
     /// The key that encrypts etcd, to ask the policy about it.
     pub fn etcd_key(&self) -> Resource {
-        let instance = self.instance();
-        let ring = RingRef {
-            id: instance.system_ring,
+        let state = self.state();
+        let (id, key) = (state.instance.system_ring, state.instance.etcd_key);
+        let none = || RingRef {
+            id,
             kind: RingKind::System,
+            access: Arc::default(),
         };
+        let ring = state
+            .rings
+            .get(&id)
+            .map_or_else(none, |ring| ring.reference());
         Resource::Key {
             ring,
-            key: instance.etcd_key,
+            key,
+            access: Arc::default(),
         }
     }
 
@@ -109,6 +129,11 @@ impl Registry {
             .clone()
     }
 
+    /// What refuses changes while it is closed.
+    pub fn fence(&self) -> Fence {
+        self.fence.clone()
+    }
+
     /// Whether changes are refused because nobody can tell what the store holds.
     pub async fn is_fenced(&self) -> bool {
         self.writer.lock().await.fenced
@@ -117,7 +142,7 @@ impl Registry {
     /// The head of the key that the permit is for.
     pub fn head<A: KeyAction>(&self, permit: &Permit<A>) -> Option<Arc<StoredHead>> {
         let (ring, key) = permit.key()?;
-        self.state().heads.get(&(ring.id, key)).cloned()
+        self.state().heads.get(&(ring, key)).cloned()
     }
 
     /// The heads of the ring that the permit is for, in the order of their ids, after `after`.
@@ -161,7 +186,7 @@ impl Registry {
         version: VersionId,
     ) -> Option<StoredMaterial> {
         let (ring, key) = permit.key()?;
-        self.state().stored_material(ring.id, key, version)
+        self.state().stored_material(ring, key, version)
     }
 
     /// The KEK record under which new material of a ring is wrapped.
@@ -215,6 +240,8 @@ macro_rules! key_actions {
 }
 
 key_actions!(
+    ApplyKey,
+    ReleaseObject,
     DescribeKey,
     RotateKey,
     SetPrimaryVersion,

@@ -8,9 +8,10 @@ use strongroom_store::SqliteStore;
 use tokio::sync::mpsc;
 
 use crate::{
+    awaiting,
     boot::{self, Booted},
     config::Config,
-    jobs, listeners, metrics,
+    jobs, kubernetes, listeners, metrics,
     service::Service,
 };
 
@@ -23,6 +24,7 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// What will not pass by itself; what is late is waited for.
 pub(crate) async fn start(config: Config, handle: Handle) -> Result<(), TaskFailure> {
     let config = Arc::new(config);
+    let made_for = awaiting::until_initialised(&config, &handle).await?;
     let Booted {
         service,
         store,
@@ -35,6 +37,7 @@ pub(crate) async fn start(config: Config, handle: Handle) -> Result<(), TaskFail
     listeners::spawn_admin(&config, &handle, service.clone(), serving.clone())?;
     listeners::spawn_workloads(&config, &handle, service.clone(), serving.clone()).await?;
     listeners::spawn_tls(&config, &handle, service.clone(), serving).await?;
+    kubernetes::spawn(&config, &handle, service.clone(), made_for);
     spawn_jobs(
         &config,
         &handle,
@@ -85,6 +88,7 @@ fn spawn_jobs(
     );
     handle.spawn("fold", jobs::fold(service.clone(), handle.shutdown()));
     handle.spawn("time", jobs::keep_time(service.clone(), handle.shutdown()));
+    handle.spawn("rotate", jobs::rotate(service.clone(), handle.shutdown()));
 
     let (service, shutdown) = (service.clone(), handle.shutdown());
     handle.spawn("close", async move {

@@ -7,8 +7,11 @@ mod error;
 mod etcd;
 mod instance;
 mod keys;
+mod operator;
 mod pods;
+mod rotation;
 mod secrets;
+mod shown;
 mod time;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -20,19 +23,31 @@ pub use error::CallError;
 pub use etcd::{EtcdProbe, SEED_MAX, SeedRequest};
 pub use instance::InstanceView;
 pub use keys::{NewKeyRequest, NewRingRequest, VersionChange};
-pub use pods::{
-    Driver, Event, File, PodError, PodsMetrics, Session, Subscription, Volume, VolumeRequest,
-    Whose, Workloads,
+pub use operator::{
+    Adoption, Applied, ApplyOutcome, BundleView, ObjectRef, ObjectType, ObjectWatch, Operator,
+    OperatorError, Released, RingView, RotationTarget, SecretView, WantedBundle, WantedKey,
+    WantedRing, WantedSecret, WatchEnd,
 };
+pub use pods::{
+    Consumed, Consumers, Driver, Event, File, PodError, PodsMetrics, SecretKey, Session,
+    Subscription, Volume, VolumeRequest, Wanted, Whose, Workloads,
+};
+use rotation::when;
+pub use rotation::{RotationMetrics, RotationRequest};
 pub use secrets::{InvalidReason, NewSecretRequest, Reason, RevealRequest, Revealed, SecretChange};
+pub use shown::{Shown, WorkloadKind};
 use strongroom_audit::Outcome;
 use strongroom_auth::Policy;
-use strongroom_core::{Action, Caller, Clock, ContextDigest, Permit, Resource, authorize};
+use strongroom_core::{
+    Access, AccessBinding, AccessRole, Action, ActionKind, Caller, Clock, ContextDigest, Denied,
+    Permit, Resource, authorize,
+};
 use strongroom_crypto::DigestKey;
 use strongroom_hsm::Hsm;
 pub use time::ConfirmedClock;
 
 use crate::{
+    fence::Fence,
     keyring::Keyring,
     pki::Issuer,
     registry::Registry,
@@ -66,8 +81,12 @@ pub struct Service {
     pub plugin_endpoints: Option<Vec<String>>,
     /// What is counted of nodes.
     pub enrolment_metrics: EnrolmentMetrics,
+    /// What is counted of rotations.
+    pub rotation_metrics: RotationMetrics,
     /// Who shows tokens in place of certificates.
     pub workloads: Workloads,
+    /// Whether anything may be done at all.
+    pub fence: Fence,
     /// Common names that the configuration lists.
     pub certificate_names: Vec<String>,
     /// Fingerprint of the checkpoint-certifying key.
@@ -122,13 +141,33 @@ impl Service {
         digest: ContextDigest,
     ) -> Result<Permit<A>, CallError> {
         authorize(&self.policy, caller, resource, digest).map_err(|denied| {
-            // Whoever may not even see a key is told that there is none.
-            if self.may_see(caller, &denied.resource) {
+            if let Some(missing) = self.missing_role(&denied) {
+                CallError::Pod(missing)
+            } else if self.may_see(caller, &denied.resource) {
                 CallError::Denied(denied)
             } else {
+                // Whoever may not even see a key is told that there is none.
                 CallError::NotFound
             }
         })
+    }
+
+    /// What the account of a pod would need for a key of its own namespace, of which it may know.
+    fn missing_role(&self, denied: &Denied) -> Option<PodError> {
+        let role = match denied.action {
+            ActionKind::Encrypt => AccessRole::KeyEncrypter,
+            ActionKind::Decrypt => AccessRole::KeyDecrypter,
+            _ => return None,
+        };
+        let (Caller::Pod(identity), Resource::Key { ring, key, .. }) =
+            (&denied.caller, &denied.resource)
+        else {
+            return None;
+        };
+        let account = identity.account.clone();
+        let own = ring.access.tenant() == Some(&account.tenant);
+        let key = self.registry.key_name(ring.id, *key).filter(|_| own)?;
+        Some(PodError::KeyRoleMissing { account, role, key })
     }
 
     fn may_see(&self, caller: &Caller, resource: &Resource) -> bool {
@@ -198,6 +237,7 @@ impl Service {
                 Outcome::Denied
             }
             CallError::Pod(error) if error.is_denial() => Outcome::Denied,
+            CallError::Operator(error) if error.is_denial() => Outcome::Denied,
             _ => Outcome::Failed,
         };
         let recorded = self
@@ -208,6 +248,13 @@ impl Service {
             self.trail.lose_refusal(&error);
         }
     }
+}
+
+/// Who has which role, as the audit log shows it: `ROLE ACCOUNT#UID`, by comma.
+fn grants(access: &Access) -> String {
+    let shown = |binding: &AccessBinding| format!("{} {}", binding.role.as_str(), binding.account);
+    let grants: Vec<String> = access.bindings().iter().map(shown).collect();
+    grants.join(",")
 }
 
 fn call<'a, A: Action>(

@@ -46,6 +46,12 @@ impl Timekeeper {
         self.look().now()
     }
 
+    /// Service time for what happens again and again: a jump that nobody has confirmed neither hurries it nor holds it up.
+    #[must_use]
+    pub fn believed(&self) -> UnixMillis {
+        self.look().believed()
+    }
+
     /// Service time for what cannot be undone.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use strongroom_audit::{
     self as audit, AppendError, Draft, Fold, Folder, Item, Kind, Log, MAX_RECORD_BYTES, Observed,
     Outcome, Share,
 };
-use strongroom_core::{ActionKind, Caller, Clock, StoreEpoch, UnixMillis};
+use strongroom_core::{ActionKind, Caller, Clock, Fence, StoreEpoch, UnixMillis};
 use strongroom_runtime::Chain;
 
 /// The audit log did not take a record; whatever it is about must not be answered as a success.
@@ -35,6 +35,8 @@ pub enum TrailError {
 pub struct Origin {
     /// Correlates record, log lines and answer.
     pub request_id: String,
+    /// Which process of the operator it is, when it is the operator.
+    pub fence: Option<Fence>,
 }
 
 impl Origin {
@@ -128,11 +130,25 @@ impl Trail {
     ///
     /// # Errors
     /// `Full`.
-    pub fn check_room_for(&self, change: ActionKind) -> Result<(), TrailError> {
+    pub fn check_room_for(&self, caller: &Caller, change: ActionKind) -> Result<(), TrailError> {
         if has_reserve(change) {
             self.check_reserve()
+        } else if let Caller::Operator(_) = caller {
+            self.check_tenants_room()
         } else {
             self.check_room()
+        }
+    }
+
+    /// Whoever writes custom resources must not end the administrators' changes.
+    fn check_tenants_room(&self) -> Result<(), TrailError> {
+        let usage = self.log.usage();
+        let tenants = usage.capacity_bytes / 10 * 7;
+        let room = usage.reserve_held && usage.used_bytes + MAX_RECORD_BYTES as u64 <= tenants;
+        if room {
+            Ok(())
+        } else {
+            Err(TrailError::Full(Share::Tenant))
         }
     }
 
@@ -337,7 +353,10 @@ impl Trail {
         match caller {
             Caller::KmsSocket { .. } | Caller::KmsPlugin(_) => Share::Reserve,
             // Whoever has a secret that was used has nothing of the installation yet.
-            Caller::Enrolment(_) | Caller::Pod(_) | Caller::CsiDriver(_) => Share::Tenant,
+            // What the operator asks for is in custom resources, which tenants write.
+            Caller::Enrolment(_) | Caller::Pod(_) | Caller::CsiDriver(_) | Caller::Operator(_) => {
+                Share::Tenant
+            }
             Caller::AdminSocket { .. } | Caller::System(_) => Share::System,
             Caller::Certificate(identity) => {
                 let uses_data = matches!(

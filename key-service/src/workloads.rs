@@ -1,13 +1,16 @@
 //! From the configured clusters to what knows their tokens. Read at the start; nothing is guessed for a file that is missing.
 
-use std::path::PathBuf;
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use strongroom_auth::{Cluster, ClustersError, IssuerKeys, IssuerKeysError, TokenVerifier};
-use strongroom_core::Tenant;
+use strongroom_core::{ObjectName, Tenant};
 use strongroom_runtime::metrics::Metrics;
 
 use crate::{
-    config::{ClusterConfig, Config},
+    config::{AccountConfig, ClusterConfig, Config},
     service::{PodsMetrics, Workloads},
 };
 
@@ -42,45 +45,60 @@ pub(crate) enum WorkloadsError {
 
 /// Registers the configured clusters.
 pub(crate) fn load(config: &Config, metrics: &Metrics) -> Result<Workloads, WorkloadsError> {
-    let clusters = config.clusters.iter().map(cluster);
+    // Those whose keys and issuer are not written down are registered as soon as their API server has told them.
+    let clusters = config.clusters.iter().filter_map(cluster);
     let clusters = clusters.collect::<Result<_, _>>()?;
     let names = config.clusters.iter().map(|cluster| cluster.name.clone());
-    let drivers = config.clusters.iter().flat_map(|cluster| {
-        cluster.drivers.iter().map(|driver| {
-            let tenant = Tenant {
-                cluster: cluster.name.clone(),
-                namespace: driver.namespace.clone(),
-            };
-            (tenant, driver.name.clone())
-        })
-    });
     Ok(Workloads::new(
         TokenVerifier::new(clusters).map_err(WorkloadsError::Clusters)?,
         names.collect(),
-        drivers.collect(),
+        accounts(config, |cluster| &cluster.drivers),
+        accounts(config, |cluster| &cluster.operators),
         PodsMetrics::register(metrics),
     ))
 }
 
-fn cluster(config: &ClusterConfig) -> Result<Cluster, WorkloadsError> {
-    let path = &config.keys_file;
-    let keys = read(path).map_err(|source| WorkloadsError::Read {
-        path: path.clone(),
-        source,
-    })?;
-    let keys = IssuerKeys::from_jwks(&keys).map_err(|source| WorkloadsError::Keys {
-        path: path.clone(),
-        source,
-    })?;
-    Ok(Cluster {
+/// The accounts that a list of each cluster names.
+fn accounts(
+    config: &Config,
+    list: impl Fn(&ClusterConfig) -> &[AccountConfig],
+) -> HashSet<(Tenant, ObjectName)> {
+    let of_cluster = |cluster: &ClusterConfig| -> Vec<_> {
+        let account = |account: &AccountConfig| {
+            let tenant = Tenant {
+                cluster: cluster.name.clone(),
+                namespace: account.namespace.clone(),
+            };
+            (tenant, account.name.clone())
+        };
+        list(cluster).iter().map(account).collect()
+    };
+    config.clusters.iter().flat_map(of_cluster).collect()
+}
+
+fn cluster(config: &ClusterConfig) -> Option<Result<Cluster, WorkloadsError>> {
+    let (path, issuer) = (config.keys_file.as_ref()?, config.issuer.as_ref()?);
+    let registered = keys(path).map(|keys| Cluster {
         name: config.name.clone(),
-        issuer: config.issuer.clone(),
+        issuer: issuer.clone(),
         audience: config.audience.clone(),
         keys,
+    });
+    Some(registered)
+}
+
+fn keys(path: &Path) -> Result<IssuerKeys, WorkloadsError> {
+    let keys = read(path).map_err(|source| WorkloadsError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    IssuerKeys::from_jwks(&keys).map_err(|source| WorkloadsError::Keys {
+        path: path.to_owned(),
+        source,
     })
 }
 
-fn read(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path)?;

@@ -5,8 +5,9 @@
 mod request;
 mod window;
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
+use jiff::SignedDuration;
 pub use request::{HandledRequest, HandledRequests, InvalidRequestId, REQUESTS_KEPT, RequestId};
 pub use window::{RotationWindow, WINDOW_DURATION_MAX, WINDOW_DURATION_MIN, WindowError};
 
@@ -69,6 +70,24 @@ impl RotationSchedule {
             None => Some(due),
             Some(window) => window.open_from(due.max(now)).map(|opened| opened.max(due)),
         }
+    }
+}
+
+/// The form in records: `every 720h`, `every 720h, in 2h from 0 3 * * 1-5 Europe/Berlin`.
+impl fmt::Display for RotationSchedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+        write!(f, "every {:#}", plain(self.period))?;
+        if let Some(window) = &self.window {
+            let open = plain(window.duration());
+            write!(
+                f,
+                ", in {open:#} from {} {}",
+                window.cron(),
+                window.time_zone()
+            )?;
+        }
+        Ok(())
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) fn data(folder: &Path, contents: Option<Contents>) -> Result<Look<Pin
         )));
     };
     match (pin, store) {
-        _ if intent => Ok(Look::Late(format!(
+        _ if intent.is_some() => Ok(Look::Late(format!(
             "init was begun in {folder} and is not finished; if it does not run, run `key-service init` again"
         ))),
         (Some(pin), _) => Ok(Look::Here(pin)),
@@ -185,6 +185,7 @@ mod tests {
 
     fn seen(store: bool, pinned: bool, intent: bool) -> Result<Look<Pin>, BootError> {
         let pin = pinned.then(pin);
+        let intent = intent.then(|| InstanceId::from_bytes([7; 16]));
         let contents = Contents { store, pin, intent };
         data(Path::new("/data"), Some(contents))
     }

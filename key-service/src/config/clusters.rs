@@ -21,22 +21,26 @@ pub struct ClusterConfig {
     /// The name under which it owns rings: a DNS label, never given to another cluster.
     #[serde(deserialize_with = "configuration::parsed")]
     pub name: Name,
-    /// What its tokens say in `iss`.
-    pub issuer: String,
+    /// What its tokens say in `iss`. None: what its API server says of itself.
+    pub issuer: Option<String>,
     /// What its tokens must say in `aud`, alone.
     #[serde(default = "default_audience")]
     pub audience: String,
-    /// File with the keys of its API servers (JWKS, as `/openid/v1/jwks` gives it). Read at the start.
-    pub keys_file: PathBuf,
+    /// File with the keys of its API servers (JWKS, as `/openid/v1/jwks` gives it). Read at the start; where its API server is
+    /// asked, they count until that has answered.
+    pub keys_file: Option<PathBuf>,
     /// Service accounts of its CSI drivers.
     #[serde(default)]
-    pub drivers: Vec<DriverConfig>,
+    pub drivers: Vec<AccountConfig>,
+    /// Service accounts of its operators, which say what its custom resources want.
+    #[serde(default)]
+    pub operators: Vec<AccountConfig>,
 }
 
-/// A service account of a CSI driver.
-#[derive(Clone, Debug, Deserialize)]
+/// A service account.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct DriverConfig {
+pub struct AccountConfig {
     /// Its namespace.
     #[serde(deserialize_with = "configuration::parsed")]
     pub namespace: Name,
@@ -73,6 +77,18 @@ mod tests {
         let config = config.expect("is valid");
         assert_eq!(config.clusters[0].audience, "strongroom.dev");
         assert_eq!(config.clusters[0].drivers[0].name.as_str(), "csi-driver");
+    }
+
+    #[test]
+    fn an_account_does_one_work() {
+        let twice = EAST.replace(
+            "drivers:",
+            "operators: [{namespace: strongroom-csi, name: csi-driver}], drivers:",
+        );
+        let message = error(&format!(
+            "workloads: {{listen: 127.0.0.1:8445}}\nclusters: [{twice}]"
+        ));
+        assert!(message.contains("no account is both"), "{message}");
     }
 
     #[test]

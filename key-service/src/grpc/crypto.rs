@@ -1,4 +1,4 @@
-//! `strongroom.v1.Crypto`.
+//! `strongroom.v1.Crypto`, by certificate on one port and by token on the other.
 
 use std::sync::Arc;
 
@@ -7,12 +7,13 @@ use tonic::{Request, Response, Status};
 use zeroize::Zeroizing;
 
 use super::{
-    identity::by_certificate,
+    identity::by_either,
     parse::{checksum, context, field, locator},
 };
 use crate::service::{CallError, DecryptRequest, EncryptRequest, Service};
 
-/// Serves the use of keys over TLS.
+/// Serves the use of keys.
+#[derive(Clone)]
 pub(crate) struct CryptoServer(pub Arc<Service>);
 
 #[tonic::async_trait]
@@ -21,7 +22,7 @@ impl wire::crypto_server::Crypto for CryptoServer {
         &self,
         request: Request<wire::EncryptRequest>,
     ) -> Result<Response<wire::EncryptResponse>, Status> {
-        let caller = by_certificate(&request)?;
+        let caller = by_either(&request)?;
         let request = request.into_inner();
         let plaintext = Zeroizing::new(request.plaintext);
         checksum("plaintext", request.plaintext_crc32c, &plaintext)?;
@@ -48,7 +49,7 @@ impl wire::crypto_server::Crypto for CryptoServer {
         &self,
         request: Request<wire::DecryptRequest>,
     ) -> Result<Response<wire::DecryptResponse>, Status> {
-        let caller = by_certificate(&request)?;
+        let caller = by_either(&request)?;
         let request = request.into_inner();
         checksum("ciphertext", request.ciphertext_crc32c, &request.ciphertext)?;
         let decrypt = DecryptRequest {

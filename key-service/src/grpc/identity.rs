@@ -15,7 +15,7 @@ use tonic::{Request, Status};
 
 use crate::{
     listeners::Share,
-    service::{CallContext, CallError, CredentialError},
+    service::{CallContext, CallError, CredentialError, PodError, Shown},
     trail::Origin,
 };
 
@@ -119,8 +119,23 @@ pub(crate) struct PluginPeer {
 #[derive(Clone, Debug)]
 pub(crate) struct WorkloadPeer {
     pub until: Until,
-    /// What its connection may take of the port.
-    pub share: Share,
+}
+
+/// Whose token a call over the port for workloads showed; it was verified before anything else.
+pub(super) fn shown<T>(request: &Request<T>) -> Result<&Shown, Status> {
+    let none = || CallError::Pod(PodError::NoToken).into_status();
+    request.extensions().get::<Shown>().ok_or_else(none)
+}
+
+/// The context of a call by a certificate or a token, whichever its port asks for.
+pub(super) fn by_either<T>(request: &Request<T>) -> Result<CallContext, Status> {
+    match request.extensions().get::<Shown>() {
+        None => by_certificate(request),
+        Some(shown) => Ok(CallContext {
+            caller: shown.caller(),
+            origin: origin(request),
+        }),
+    }
 }
 
 /// The node that a call over the port for plugins comes from. What its certificate is worth is another question.
@@ -191,7 +206,10 @@ pub(super) fn origin<T>(request: &Request<T>) -> Origin {
     let request_id = given
         .filter(|given| is_plain(given))
         .map_or_else(new_request_id, str::to_owned);
-    Origin { request_id }
+    Origin {
+        request_id,
+        fence: None,
+    }
 }
 
 pub(super) fn is_plain(text: &str) -> bool {

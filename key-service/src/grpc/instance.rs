@@ -39,15 +39,9 @@ impl wire::instance_server::Instance for InstanceServer {
 }
 
 fn answer(view: InstanceView, readiness: &Readiness) -> wire::DescribeInstanceResponse {
+    let conditions = conditions(&view, readiness);
+    let nodes = nodes_of(&view);
     let (checkpoint, anchored_at) = view.anchor.unzip();
-    let nodes: Vec<_> = view
-        .nodes
-        .iter()
-        .map(|stored| nodes::view(stored, view.time.wall))
-        .collect();
-    let mut conditions = conditions(view.token.as_ref(), anchored_at, readiness);
-    conditions.push(trusted(&nodes));
-    conditions.push(in_step(view.time));
     wire::DescribeInstanceResponse {
         instance_id: view.id.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -67,6 +61,22 @@ fn answer(view: InstanceView, readiness: &Readiness) -> wire::DescribeInstanceRe
         nodes,
         clock: Some(clock::view(view.time)),
     }
+}
+
+fn nodes_of(view: &InstanceView) -> Vec<wire::NodeIdentity> {
+    let nodes = view.nodes.iter();
+    nodes
+        .map(|stored| nodes::view(stored, view.time.wall))
+        .collect()
+}
+
+/// Everything that must hold for the installation to serve.
+pub(super) fn conditions(view: &InstanceView, readiness: &Readiness) -> Vec<wire::Condition> {
+    let anchored_at = view.anchor.as_ref().map(|(_, time)| *time);
+    let mut conditions = serving(view.token.as_ref(), anchored_at, readiness);
+    conditions.push(trusted(&nodes_of(view)));
+    conditions.push(in_step(view.time));
+    conditions
 }
 
 /// A clock that jumped is an alarm until somebody has looked; who only uses keys does not notice.
@@ -122,7 +132,7 @@ fn token(token: TokenDescription) -> wire::Token {
     }
 }
 
-fn conditions(
+fn serving(
     token: Option<&TokenDescription>,
     anchored_at: Option<i64>,
     readiness: &Readiness,

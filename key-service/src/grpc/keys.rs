@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     registry::{Ring, RingOwner, StoredHead},
-    service::{CallError, NewKeyRequest, NewRingRequest, Service, VersionChange},
+    service::{Adoption, CallError, NewKeyRequest, NewRingRequest, Service, VersionChange},
 };
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -24,41 +24,41 @@ type Answer<T> = Result<Response<T>, Status>;
 pub(crate) struct KeysServer(pub Arc<Service>);
 
 impl KeysServer {
-    fn key(&self, stored: &StoredHead) -> wire::Key {
-        let StoredHead { head, seq } = stored;
-        let primary = head.primary();
-        wire::Key {
-            id: head.id.to_string(),
-            ring_id: head.ring.to_string(),
-            name: head.name.to_string(),
-            purpose: match head.purpose {
-                Purpose::EncryptDecrypt => wire::KeyPurpose::EncryptDecrypt,
-            }
-            .into(),
-            algorithm: match head.algorithm {
-                Algorithm::Aes256Gcm => wire::KeyAlgorithm::Aes256Gcm,
-            }
-            .into(),
-            protection_level: match head.protection {
-                ProtectionLevel::HsmWrapped => wire::ProtectionLevel::HsmWrapped,
-            }
-            .into(),
-            created: Some(timestamp(head.created)),
-            primary_version: primary.version.to_string(),
-            versions: head.versions.iter().map(version).collect(),
-            etag: seq.to_string(),
-            activation: primary.number,
-            key_id_hash: match head.role {
-                KeyRole::Api | KeyRole::Secrets => String::new(),
-                KeyRole::Etcd => self.0.key_id_hash(head),
-            },
-        }
-    }
-
     fn answer(&self, outcome: Result<Arc<StoredHead>, CallError>) -> Answer<wire::Key> {
         outcome
-            .map(|stored| Response::new(self.key(&stored)))
+            .map(|stored| Response::new(key(&self.0, &stored)))
             .map_err(CallError::into_status)
+    }
+}
+
+pub(super) fn key(service: &Service, stored: &StoredHead) -> wire::Key {
+    let StoredHead { head, seq } = stored;
+    let primary = head.primary();
+    wire::Key {
+        id: head.id.to_string(),
+        ring_id: head.ring.to_string(),
+        name: head.name.to_string(),
+        purpose: match head.purpose {
+            Purpose::EncryptDecrypt => wire::KeyPurpose::EncryptDecrypt,
+        }
+        .into(),
+        algorithm: match head.algorithm {
+            Algorithm::Aes256Gcm => wire::KeyAlgorithm::Aes256Gcm,
+        }
+        .into(),
+        protection_level: match head.protection {
+            ProtectionLevel::HsmWrapped => wire::ProtectionLevel::HsmWrapped,
+        }
+        .into(),
+        created: Some(timestamp(head.created)),
+        primary_version: primary.version.to_string(),
+        versions: head.versions.iter().map(version).collect(),
+        etag: seq.to_string(),
+        activation: primary.number,
+        key_id_hash: match head.role {
+            KeyRole::Api | KeyRole::Secrets => String::new(),
+            KeyRole::Etcd => service.key_id_hash(head),
+        },
     }
 }
 
@@ -78,7 +78,7 @@ fn version(version: &Version) -> wire::KeyVersion {
     }
 }
 
-fn ring(ring: &Ring) -> wire::KeyRing {
+pub(super) fn ring(ring: &Ring) -> wire::KeyRing {
     wire::KeyRing {
         id: ring.id.to_string(),
         name: ring.name.to_string(),
@@ -125,6 +125,8 @@ impl wire::keys_server::Keys for KeysServer {
         let new = NewRingRequest {
             name: field("name", &request.name)?,
             owner: request.owner.as_ref().map(parse_owner).transpose()?,
+            access: Vec::new(),
+            holder: None,
         };
         let made = self
             .0
@@ -155,6 +157,30 @@ impl wire::keys_server::Keys for KeysServer {
         }))
     }
 
+    async fn adopt_key_ring(
+        &self,
+        request: Request<wire::AdoptKeyRingRequest>,
+    ) -> Answer<wire::KeyRing> {
+        let context = by_certificate(&request)?;
+        let wire::AdoptKeyRingRequest {
+            name,
+            owner,
+            reason,
+        } = request.into_inner();
+        let owner = owner.ok_or_else(|| Status::invalid_argument("owner: is required"))?;
+        let cluster = Some(&owner.cluster).filter(|name| !name.is_empty());
+        let adoption = Adoption {
+            name: field("name", &name)?,
+            cluster: cluster.map(|it| field("owner.cluster", it)).transpose()?,
+            namespace: field("owner.namespace", &owner.namespace)?,
+            namespace_uid: field("owner.namespace_uid", &owner.namespace_uid)?,
+            reason: field("reason", &reason)?,
+        };
+        let adopted = self.0.adopt_ring(&context, &adoption).await;
+        let adopted = adopted.map_err(CallError::into_status)?;
+        Ok(Response::new(ring(&adopted)))
+    }
+
     async fn create_key(&self, request: Request<wire::CreateKeyRequest>) -> Answer<wire::Key> {
         let context = by_certificate(&request)?;
         let request = request.into_inner();
@@ -173,6 +199,9 @@ impl wire::keys_server::Keys for KeysServer {
                     return Err(Status::invalid_argument("algorithm: is required"));
                 }
             },
+            access: Vec::new(),
+            holder: None,
+            rotation: None,
         };
         self.answer(self.0.create_key(&context, new).await)
     }
@@ -210,7 +239,7 @@ impl wire::keys_server::Keys for KeysServer {
         let keys = listed.map_err(CallError::into_status)?;
         Ok(Response::new(wire::ListKeysResponse {
             next_page_token: next_page(&keys, limit, |stored| stored.head.id.to_string()),
-            keys: keys.iter().map(|stored| self.key(stored)).collect(),
+            keys: keys.iter().map(|stored| key(&self.0, stored)).collect(),
         }))
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, str::FromStr, time::Duration};
 
 use prost_types::Timestamp;
-use strongroom_core::{EncryptionContext, UnixMillis};
+use strongroom_core::{EncryptionContext, RingId, UnixMillis};
 use tonic::Status;
 
 use crate::registry::{KeyLocator, SecretLocator};
@@ -28,11 +28,11 @@ pub(super) fn locator(text: &str) -> Result<KeyLocator, Status> {
     Ok(KeyLocator::Name(field("key", text)?))
 }
 
-pub(super) fn secret_locator(text: &str) -> Result<SecretLocator, Status> {
+pub(super) fn secret_locator(ring: RingId, text: &str) -> Result<SecretLocator, Status> {
     if let Ok(id) = text.parse() {
-        return Ok(SecretLocator::Id(id));
+        return Ok(SecretLocator::Id(ring, id));
     }
-    Ok(SecretLocator::Name(field("secret", text)?))
+    Ok(SecretLocator::Name(ring, field("secret", text)?))
 }
 
 /// Empty, or the `seq` of the head that was read.

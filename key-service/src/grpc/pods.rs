@@ -1,33 +1,25 @@
 //! `strongroom.v1.Pods`: the identity of a call is the token that it carries, whatever the connection.
 
-use std::{
-    collections::BTreeSet,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use strongroom_api::strongroom::v1::{self as wire, watch_event, watch_request};
-use strongroom_core::Name;
+use strongroom_core::{Name, VOLUME_SECRETS_MAX};
 use strongroom_runtime::tasks::Tasks;
 use tokio::{
-    sync::{broadcast::error::RecvError, mpsc},
+    sync::broadcast::error::RecvError,
     time::{MissedTickBehavior, interval},
 };
-use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    identity::{WorkloadPeer, origin},
+    identity::{origin, shown},
     parse::field,
+    running::{Running, Sender},
 };
 use crate::service::{
-    CallError, Driver, Event, File, Service, Session, Subscription, VolumeRequest,
+    CallError, Driver, Event, File, Service, Session, Subscription, VolumeRequest, Wanted,
 };
 
-/// Most secrets of a volume.
-const SECRETS_MAX: usize = 64;
 /// Longest name that a driver gives a volume.
 const VOLUME_NAME_MAX: usize = 128;
 /// Longest etag that is compared; ours are shorter.
@@ -49,19 +41,10 @@ impl PodsServer {
         Self { service, tasks }
     }
 
-    /// The driver who calls. His connection lasts as long as his token.
+    /// The driver who calls.
     async fn driver<T>(&self, request: &Request<T>) -> Result<Driver, Status> {
-        let token = request
-            .metadata()
-            .get("authorization")
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "));
-        let driver = self.service.driver(token, origin(request)).await;
-        let driver = driver.map_err(CallError::into_status)?;
-        if let Some(peer) = request.extensions().get::<WorkloadPeer>() {
-            peer.until.extend(driver.expires);
-        }
-        Ok(driver)
+        let driver = self.service.driver(shown(request)?, origin(request)).await;
+        driver.map_err(CallError::into_status)
     }
 }
 
@@ -70,18 +53,27 @@ fn volume_request(
     pod_uid: String,
     want: Option<wire::Want>,
 ) -> Result<VolumeRequest, Status> {
-    let names = want.map(|want| want.secrets).unwrap_or_default();
-    if !(1..=SECRETS_MAX).contains(&names.len()) {
-        return Err(Status::invalid_argument(format!(
-            "want.secrets: 1 to {SECRETS_MAX} names"
-        )));
-    }
-    let secrets = names.iter().map(|name| field("want.secrets", name));
     Ok(VolumeRequest {
         token,
         pod_uid,
-        secrets: secrets.collect::<Result<BTreeSet<Name>, _>>()?,
+        wanted: wanted(want.unwrap_or_default())?,
     })
+}
+
+fn wanted(want: wire::Want) -> Result<Wanted, Status> {
+    let wire::Want { secrets, bundle } = want;
+    match (secrets.len(), bundle.as_str()) {
+        (0, name) if !name.is_empty() => Ok(Wanted::Bundle(field("want.bundle", name)?)),
+        (1..=VOLUME_SECRETS_MAX, "") => {
+            let names = secrets.iter().map(|name| field("want.secrets", name));
+            Ok(Wanted::Secrets(
+                names.collect::<Result<BTreeSet<Name>, _>>()?,
+            ))
+        }
+        _ => Err(Status::invalid_argument(format!(
+            "want: 1 to {VOLUME_SECRETS_MAX} names of secrets, or the name of a bundle"
+        ))),
+    }
 }
 
 fn short_etag(etag: String) -> Result<String, Status> {
@@ -128,8 +120,10 @@ fn event(event: Event) -> wire::WatchEvent {
 fn file(file: File) -> wire::VolumeFile {
     wire::VolumeFile {
         path: file.path,
+        mode: file.mode.bits(),
+        uid: file.uid,
+        gid: file.gid,
         content: file.content.expose().to_vec(),
-        ..Default::default()
     }
 }
 
@@ -160,42 +154,18 @@ impl wire::pods_server::Pods for PodsServer {
         }))
     }
 
-    type WatchStream = Events;
+    type WatchStream = Running<wire::WatchEvent>;
 
     async fn watch(
         &self,
         request: Request<Streaming<wire::WatchRequest>>,
-    ) -> Result<Response<Events>, Status> {
+    ) -> Result<Response<Running<wire::WatchEvent>>, Status> {
         let driver = self.driver(&request).await?;
         let session = self.service.watch(driver);
         let session = session.map_err(CallError::into_status)?;
-        let (sender, waiting) = mpsc::channel(EVENTS_WAITING);
-        let run = run(session, request.into_inner(), sender, self.tasks.shutdown());
-        Ok(Response::new(Events {
-            run: Some(Box::pin(run)),
-            waiting,
-        }))
-    }
-}
-
-type Sender = mpsc::Sender<Result<wire::WatchEvent, Status>>;
-
-/// The events of one stream. What makes them runs within it, so that both end together.
-pub(crate) struct Events {
-    run: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    waiting: mpsc::Receiver<Result<wire::WatchEvent, Status>>,
-}
-
-impl Stream for Events {
-    type Item = Result<wire::WatchEvent, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Some(run) = &mut self.run
-            && run.as_mut().poll(cx).is_ready()
-        {
-            self.run = None;
-        }
-        self.waiting.poll_recv(cx)
+        let (requests, shutdown) = (request.into_inner(), self.tasks.shutdown());
+        let run = |sender| run(session, requests, sender, shutdown);
+        Ok(Response::new(Running::new(EVENTS_WAITING, run)))
     }
 }
 
@@ -203,7 +173,7 @@ impl Stream for Events {
 async fn run(
     mut session: Session,
     mut requests: Streaming<wire::WatchRequest>,
-    sender: Sender,
+    sender: Sender<wire::WatchEvent>,
     shutdown: impl Future<Output = ()>,
 ) {
     tokio::pin!(shutdown);
@@ -217,7 +187,7 @@ async fn run(
                 Ok(None) | Err(_) => return,
             },
             changed = changes.recv() => match changed {
-                Ok(secret) => Ok(session.changed(Some(&secret))),
+                Ok(object) => Ok(session.changed(Some(&object))),
                 Err(RecvError::Lagged(_)) => Ok(session.changed(None)),
                 Err(RecvError::Closed) => return,
             },

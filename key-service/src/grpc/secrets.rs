@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, collections::HashMap, sync::Arc};
 
 use strongroom_api::strongroom::v1::{self as wire, generated_field, secret_source};
 use strongroom_core::{
-    Alphabet, FieldKind, FieldNames, FieldsError, GeneratedField, GeneratedFields, ObjectId,
-    RandomText, SecretBinding, SecretBytes, SecretRole, SecretSource, SecretStage, SecretValue,
+    AccessBinding, AccessRole, Alphabet, FieldKind, FieldNames, FieldsError, GeneratedField,
+    GeneratedFields, ObjectId, RandomText, SecretBytes, SecretSource, SecretStage, SecretValue,
     SecretVersion,
 };
 use tonic::{Request, Response, Status};
@@ -15,7 +15,7 @@ use super::{
     parse::{etag, field, next_page, page_size, page_token, secret_locator, timestamp},
 };
 use crate::{
-    registry::StoredSecret,
+    registry::{SecretLocator, SecretName, StoredSecret},
     service::{CallError, NewSecretRequest, RevealRequest, SecretChange, Service},
 };
 
@@ -25,34 +25,58 @@ type Answer<T> = Result<Response<T>, Status>;
 pub(crate) struct SecretsServer(pub Arc<Service>);
 
 impl SecretsServer {
-    fn secret(&self, stored: &StoredSecret) -> wire::Secret {
-        let StoredSecret { head, seq } = stored;
-        let version = |version: &SecretVersion| wire::SecretVersion {
-            version: version.id.to_string(),
-            created: Some(timestamp(version.created)),
-            stage: match version.stage {
-                SecretStage::Current => wire::SecretStage::Current,
-                SecretStage::Previous => wire::SecretStage::Previous,
-            }
-            .into(),
-            fingerprint: self.0.fingerprint(head, version.id),
+    /// A secret by its ring, or by the namespace that owns it.
+    fn locate(
+        &self,
+        ring_id: &str,
+        tenant: Option<wire::Tenant>,
+        secret: &str,
+    ) -> Result<SecretLocator, Status> {
+        let Some(wire::Tenant { cluster, namespace }) = tenant else {
+            return secret_locator(field("ring_id", ring_id)?, secret);
         };
-        wire::Secret {
-            id: head.id.to_string(),
-            ring_id: head.ring.to_string(),
-            name: head.name.to_string(),
-            source: Some(source(&head.source)),
-            created: Some(timestamp(head.created)),
-            versions: head.versions.iter().map(version).collect(),
-            access: head.access.bindings().iter().map(binding).collect(),
-            etag: seq.to_string(),
+        if !ring_id.is_empty() {
+            let sentence = "tenant: a secret is named by its ring or by its tenant, not by both";
+            return Err(Status::invalid_argument(sentence));
         }
+        let cluster = Some(cluster).filter(|name| !name.is_empty());
+        let cluster = cluster.map(|name| field("tenant.cluster", &name));
+        let namespace = field("tenant.namespace", &namespace)?;
+        let tenant = self.0.tenant(cluster.transpose()?, namespace);
+        Ok(SecretLocator::Owned(SecretName {
+            tenant: Some(tenant.map_err(CallError::into_status)?),
+            name: field("secret", secret)?,
+        }))
     }
 
     fn answer(&self, outcome: Result<Arc<StoredSecret>, CallError>) -> Answer<wire::Secret> {
         outcome
-            .map(|stored| Response::new(self.secret(&stored)))
+            .map(|stored| Response::new(secret(&self.0, &stored)))
             .map_err(CallError::into_status)
+    }
+}
+
+pub(super) fn secret(service: &Service, stored: &StoredSecret) -> wire::Secret {
+    let StoredSecret { head, seq } = stored;
+    let version = |version: &SecretVersion| wire::SecretVersion {
+        version: version.id.to_string(),
+        created: Some(timestamp(version.created)),
+        stage: match version.stage {
+            SecretStage::Current => wire::SecretStage::Current,
+            SecretStage::Previous => wire::SecretStage::Previous,
+        }
+        .into(),
+        fingerprint: service.fingerprint(head, version.id),
+    };
+    wire::Secret {
+        id: head.id.to_string(),
+        ring_id: head.ring.to_string(),
+        name: head.name.to_string(),
+        source: Some(source(&head.source)),
+        created: Some(timestamp(head.created)),
+        versions: head.versions.iter().map(version).collect(),
+        access: head.access.bindings().iter().map(binding).collect(),
+        etag: seq.to_string(),
     }
 }
 
@@ -89,10 +113,12 @@ fn generated_field(field: &GeneratedField) -> wire::GeneratedField {
     }
 }
 
-fn binding(binding: &SecretBinding) -> wire::SecretBinding {
+fn binding(binding: &AccessBinding) -> wire::SecretBinding {
     wire::SecretBinding {
         role: match binding.role {
-            SecretRole::SecretReader => wire::SecretRole::SecretReader,
+            AccessRole::SecretReader => wire::SecretRole::SecretReader,
+            // No record of a secret has these.
+            AccessRole::KeyEncrypter | AccessRole::KeyDecrypter => wire::SecretRole::Unspecified,
         }
         .into(),
         service_account: binding.account.name.to_string(),
@@ -100,7 +126,7 @@ fn binding(binding: &SecretBinding) -> wire::SecretBinding {
     }
 }
 
-fn parse_source(source: Option<wire::SecretSource>) -> Result<SecretSource, Status> {
+pub(super) fn parse_source(source: Option<wire::SecretSource>) -> Result<SecretSource, Status> {
     let invalid = |error: FieldsError| Status::invalid_argument(format!("source: {error}"));
     match source.and_then(|source| source.source) {
         Some(secret_source::Source::Generate(wire::GeneratedSource { fields })) => {
@@ -152,11 +178,11 @@ fn parse_random(random: &wire::RandomText) -> Result<RandomText, Status> {
         .map_err(|error| Status::invalid_argument(format!("length: {error}")))
 }
 
-fn parse_access(access: &[wire::SecretBinding]) -> Result<Vec<SecretBinding>, Status> {
+fn parse_access(access: &[wire::SecretBinding]) -> Result<Vec<AccessBinding>, Status> {
     let parse = |given: &wire::SecretBinding| {
-        Ok(SecretBinding {
+        Ok(AccessBinding {
             role: match given.role() {
-                wire::SecretRole::SecretReader => SecretRole::SecretReader,
+                wire::SecretRole::SecretReader => AccessRole::SecretReader,
                 wire::SecretRole::Unspecified => {
                     return Err(Status::invalid_argument("access.role: is required"));
                 }
@@ -186,8 +212,7 @@ fn parse_value(fields: HashMap<String, Vec<u8>>) -> Result<SecretValue, Status> 
 
 fn change(ring_id: &str, secret: &str, tag: &str) -> Result<SecretChange, Status> {
     Ok(SecretChange {
-        ring: field("ring_id", ring_id)?,
-        secret: secret_locator(secret)?,
+        secret: secret_locator(field("ring_id", ring_id)?, secret)?,
         etag: etag(tag)?,
     })
 }
@@ -210,6 +235,8 @@ impl wire::secrets_server::Secrets for SecretsServer {
             name: field("name", &name)?,
             source: parse_source(source)?,
             access: parse_access(&access)?,
+            holder: None,
+            rotation: None,
         };
         self.answer(self.0.create_secret(&context, new).await)
     }
@@ -219,9 +246,13 @@ impl wire::secrets_server::Secrets for SecretsServer {
         request: Request<wire::DescribeSecretRequest>,
     ) -> Answer<wire::Secret> {
         let context = by_certificate(&request)?;
-        let wire::DescribeSecretRequest { ring_id, secret } = request.into_inner();
-        let (ring, secret) = (field("ring_id", &ring_id)?, secret_locator(&secret)?);
-        self.answer(self.0.describe_secret(&context, ring, &secret).await)
+        let wire::DescribeSecretRequest {
+            ring_id,
+            secret,
+            tenant,
+        } = request.into_inner();
+        let secret = self.locate(&ring_id, tenant, &secret)?;
+        self.answer(self.0.describe_secret(&context, &secret).await)
     }
 
     async fn list_secrets(
@@ -240,7 +271,10 @@ impl wire::secrets_server::Secrets for SecretsServer {
         let secrets = listed.map_err(CallError::into_status)?;
         Ok(Response::new(wire::ListSecretsResponse {
             next_page_token: next_page(&secrets, limit, |stored| stored.head.id.to_string()),
-            secrets: secrets.iter().map(|stored| self.secret(stored)).collect(),
+            secrets: secrets
+                .iter()
+                .map(|stored| secret(&self.0, stored))
+                .collect(),
         }))
     }
 
@@ -252,11 +286,15 @@ impl wire::secrets_server::Secrets for SecretsServer {
         let wire::SetSecretValueRequest {
             ring_id,
             secret,
-            etag,
+            etag: tag,
             fields,
+            tenant,
         } = request.into_inner();
         let value = parse_value(fields)?;
-        let change = change(&ring_id, &secret, &etag)?;
+        let change = SecretChange {
+            secret: self.locate(&ring_id, tenant, &secret)?,
+            etag: etag(&tag)?,
+        };
         self.answer(self.0.set_secret_value(&context, &change, &value).await)
     }
 
@@ -282,8 +320,7 @@ impl wire::secrets_server::Secrets for SecretsServer {
         let request = request.into_inner();
         let wanted = Some(&request.field).filter(|name| !name.is_empty());
         let reveal = RevealRequest {
-            ring: field("ring_id", &request.ring_id)?,
-            secret: secret_locator(&request.secret)?,
+            secret: self.locate(&request.ring_id, request.tenant.clone(), &request.secret)?,
             field: wanted.map(|name| field("field", name)).transpose()?,
             stage: match request.stage() {
                 wire::SecretStage::Unspecified | wire::SecretStage::Current => SecretStage::Current,

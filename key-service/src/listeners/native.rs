@@ -13,6 +13,7 @@ use strongroom_runtime::{Condition, Handle, descriptors, limits::Limits};
 
 use super::{
     ListenError, Serving,
+    guard::Guard,
     observe::Observe,
     shares::{Bounds, ByCaller, Calls, Share, Shares, Sharing},
     sources::{Quota, Refusal},
@@ -84,6 +85,7 @@ pub(crate) async fn spawn_tls(
     let nodes = nodes_server::NodesServer::new(NodesServer(service.clone()));
     let secrets = secrets_server::SecretsServer::new(SecretsServer(service.clone()));
     let clock = clock_server::ClockServer::new(ClockServer(service.clone()));
+    let guard = Guard(service.fence.clone());
     let instance = InstanceServer {
         service,
         readiness: handle.readiness.clone(),
@@ -91,6 +93,7 @@ pub(crate) async fn spawn_tls(
     let serve = LIMITS
         .server()
         .layer(Observe::new(&handle.metrics, "tls"))
+        .layer(guard)
         .layer(ByCaller::<TlsIdentity>::new())
         .layer(LIMITS.concurrency())
         .add_service(keys.max_decoding_message_size(LIMITS.message_bytes))

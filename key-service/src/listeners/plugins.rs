@@ -12,6 +12,7 @@ use strongroom_runtime::{Handle, limits::Limits, tasks::TaskFailure};
 
 use super::{
     KMS_LIMITS, ListenError, Serving,
+    guard::Guard,
     observe::Observe,
     shares::{Bounds, ByCaller, Calls, Share, Shares, Sharing},
     sources::{Quota, Refusal},
@@ -72,6 +73,7 @@ pub(crate) fn spawn_plugins(
     };
     let ready = handle.readiness.condition("plugins");
     let observe = Observe::new(&handle.metrics, "plugins");
+    let guard = Guard(service.fence.clone());
     let port = Plugins::new(service.clone());
     let metrics = handle.metrics.component("plugins");
     let (address, shutdown) = (plugins.listen, handle.shutdown());
@@ -91,6 +93,7 @@ pub(crate) fn spawn_plugins(
         let mut server = LIMITS
             .server()
             .layer(observe)
+            .layer(guard)
             .layer(ByCaller::<PluginPeer>::new())
             .layer(LIMITS.concurrency());
         let served = server

@@ -70,6 +70,13 @@ impl Drop for Held {
     }
 }
 
+impl Share {
+    /// The calls that its caller may have in work.
+    pub(super) fn slots(&self) -> Arc<Semaphore> {
+        self.0.slots.clone()
+    }
+}
+
 impl Shares {
     /// Takes a place for one more connection of a caller; none when it has enough.
     pub(super) fn admit(&self, caller: &str, bounds: Bounds) -> Option<Share> {

@@ -5,27 +5,28 @@ use std::{sync::Arc, time::Duration};
 
 use rustls::{ServerConfig, server::ResolvesServerCert, sign::CertifiedKey};
 use rustls_pki_types::CertificateDer;
-use strongroom_api::strongroom::v1::pods_server;
+use strongroom_api::strongroom::v1::{crypto_server, operator_server, pods_server};
 use strongroom_auth::token_server_tls;
 use strongroom_core::Clock;
 use strongroom_runtime::{Handle, limits::Limits};
 
 use super::{
     ListenError, Serving,
+    guard::Guard,
     observe::Observe,
-    shares::{Bounds, ByCaller, Calls, Share, Shares, Sharing},
     sources::{Quota, Refusal},
     tls::{self, Port},
+    tokens::ByToken,
     while_serving,
 };
 use crate::{
     config::Config,
-    grpc::{PodsServer, Until, WorkloadPeer},
+    grpc::{CryptoServer, OperatorServer, PodsServer, Until, WorkloadPeer},
     pki::PkiError,
     service::Service,
 };
 
-/// A request is two tokens and a list of names.
+/// A request of a driver is two tokens and a list of names.
 const LIMITS: Limits = Limits {
     // A volume for each pod of a node at once, and the stream.
     streams_per_connection: 256,
@@ -35,22 +36,21 @@ const LIMITS: Limits = Limits {
     message_bytes: 64 * 1024,
 };
 
-/// One source is one node with one driver, and its successor while it is replaced. A driver that lost its connection makes
-/// another with its own backoff.
+/// A plaintext of 64 KiB, its context and the framing fit.
+const CRYPTO_MESSAGE_BYTES: usize = 128 * 1024;
+
+/// A custom resource has at most 1.5 MiB in etcd, and a bundle's templates are most of it.
+const OPERATOR_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
+
+/// One source may be a node with its driver and all its pods: the address of a pod is often that of its node by then.
 const QUOTA: Quota = Quota {
-    burst: 20,
-    interval: Duration::from_millis(500),
-    handshakes: 4,
-    connections: 8,
+    burst: 100,
+    interval: Duration::from_millis(20),
+    handshakes: 16,
+    connections: 256,
     total: 4096,
     // As many nodes as the largest clusters have; an entry is 50 bytes.
     sources: 16 * 1024,
-};
-
-/// Nobody has a name before his first token; behind each connection is one driver.
-const BOUNDS: Bounds = Bounds {
-    connections: QUOTA.total as usize,
-    calls: Calls::Each(64),
 };
 
 /// A token comes with the first call.
@@ -69,23 +69,32 @@ pub(crate) async fn spawn_workloads(
     let ready = handle.readiness.condition("workloads");
     let port = Workloads {
         service: service.clone(),
-        shares: Shares::default(),
     };
     let metrics = handle.metrics.component("workloads");
+    let guard = Guard(service.fence.clone());
     let (listener, incoming) = tls::bind(workloads.listen, port, &metrics).await?;
     let accept = listener.run(handle.shutdown());
     handle.spawn("workloads-accept", async move {
         accept.await;
         Ok::<(), std::convert::Infallible>(())
     });
-    let pods = PodsServer::new(service, handle.tasks.clone());
+    let crypto = crypto_server::CryptoServer::new(CryptoServer(service.clone()));
+    let operator = operator_server::OperatorServer::new(OperatorServer {
+        service: service.clone(),
+        readiness: handle.readiness.clone(),
+        tasks: handle.tasks.clone(),
+    });
+    let pods = PodsServer::new(service.clone(), handle.tasks.clone());
     let pods = pods_server::PodsServer::new(pods).max_decoding_message_size(LIMITS.message_bytes);
     let serve = LIMITS
         .server()
         .layer(Observe::new(&handle.metrics, "workloads"))
-        .layer(ByCaller::<WorkloadPeer>::new())
+        .layer(guard)
+        .layer(ByToken::new(service))
         .layer(LIMITS.concurrency())
         .add_service(pods)
+        .add_service(operator.max_decoding_message_size(OPERATOR_MESSAGE_BYTES))
+        .add_service(crypto.max_decoding_message_size(CRYPTO_MESSAGE_BYTES))
         .serve_with_incoming_shutdown(incoming, handle.shutdown());
     handle.spawn("workloads", while_serving(serve, serving));
     ready.met();
@@ -94,13 +103,6 @@ pub(crate) async fn spawn_workloads(
 
 struct Workloads {
     service: Arc<Service>,
-    shares: Shares,
-}
-
-impl Sharing for WorkloadPeer {
-    fn share(&self) -> &Share {
-        &self.share
-    }
 }
 
 impl Port for Workloads {
@@ -129,7 +131,6 @@ impl Port for Workloads {
         let until = Until::extendable(self.service.clock.clone(), STRANGER_LIFETIME);
         let peer = WorkloadPeer {
             until: until.clone(),
-            share: self.shares.admit("", BOUNDS).ok_or(Refusal::Caller)?,
         };
         Ok((peer, until))
     }

@@ -12,7 +12,7 @@ pub(super) use codec::decode;
 pub(super) use index::Bundles;
 pub use index::StoredBundle;
 
-use super::{Change, ChangeError, Registry, path, state::State};
+use super::{Change, ChangeError, Registry, Ring, path, state::State};
 
 /// What a change takes for granted about a bundle.
 #[derive(Debug, Default)]
@@ -26,7 +26,19 @@ struct Expected {
 }
 
 impl Registry {
-    /// Finds a bundle of a namespace.
+    /// Finds a bundle of a namespace and the ring under which it is kept, which says whose it is.
+    pub fn find_bundle(
+        &self,
+        tenant: &Tenant,
+        name: &Name,
+    ) -> Option<(Arc<StoredBundle>, Arc<Ring>)> {
+        let state = self.state();
+        let stored = state.bundles.find(tenant, name)?;
+        let ring = state.rings.get(&stored.bundle.ring)?;
+        Some((stored.clone(), ring.clone()))
+    }
+
+    /// The bundle of a namespace.
     pub fn bundle(&self, tenant: &Tenant, name: &Name) -> Option<Arc<StoredBundle>> {
         self.state().bundles.find(tenant, name).cloned()
     }

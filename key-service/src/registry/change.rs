@@ -13,11 +13,17 @@ use strongroom_runtime::fault;
 use strongroom_store::{Key, Outcome, StoreError, Transaction};
 
 use super::{
-    Registry, Writer, codec,
+    Registry, Writer,
+    bundles::BundleExpectation,
+    clusters::ClusterExpectation,
+    codec,
+    feed::{self, Changed},
     integrity::{Advance, Position, Write},
     nodes, path,
     records::{Instance, Ring, RingOwner, WrappedVersion},
+    rings::RingExpectation,
     secrets::SecretExpectations,
+    state::rings_first,
     time,
 };
 use crate::trail::{Origin, TrailError};
@@ -28,6 +34,9 @@ pub enum ChangeError {
     /// The head or the record was changed since the caller read it. Nothing was written.
     #[error("it was changed in the meantime; read it again")]
     Stale,
+    /// Another process of the operator has the control epoch. Nothing was written.
+    #[error("another process of the operator has the control epoch")]
+    StaleControlEpoch,
     /// The name is taken. Nothing was written.
     #[error("the name {0} is taken in this place")]
     NameTaken(String),
@@ -40,6 +49,9 @@ pub enum ChangeError {
     /// Nobody can tell what the store holds. Nothing is served any more.
     #[error("the store was changed by somebody else or lost track; this process must start again")]
     Fenced,
+    /// A witness says that this is the wrong instance. Nothing was written.
+    #[error("nothing is changed: {0}")]
+    WrongInstance(String),
     /// The change is made, but the audit log has no record of it yet: it is in the outbox and follows.
     #[error(
         "the change was made, but the audit log does not take its record; it is kept and follows"
@@ -55,8 +67,11 @@ pub struct Change {
     expected_head: Option<(KeyHead, u64)>,
     expected_node: Option<(NodeIdentity, Option<u64>)>,
     new_name: Option<(strongroom_core::RingId, strongroom_core::Name)>,
-    new_ring_name: Option<(Option<RingOwner>, strongroom_core::Name)>,
+    pub(super) new_ring_name: Option<(Option<RingOwner>, strongroom_core::Name)>,
     pub(super) secrets: SecretExpectations,
+    pub(super) cluster: ClusterExpectation,
+    pub(super) ring: RingExpectation,
+    pub(super) bundle: BundleExpectation,
 }
 
 /// A change that the store has and the audit log knows.
@@ -146,9 +161,10 @@ impl Registry {
     ) -> Result<Committed, ChangeError> {
         // Looked at before anything is written: a change that cannot be recorded is not made.
         self.trail
-            .check_room_for(A::KIND)
+            .check_room_for(permit.caller(), A::KIND)
             .map_err(ChangeError::NoRoom)?;
         let mut writer = self.writer.lock().await;
+        self.check_fence(permit.caller(), A::KIND, origin.fence)?;
         self.check(&change)?;
         let draft = wire::ControlChange {
             time_ms: self.trail.now().as_i64(),
@@ -226,6 +242,9 @@ impl Registry {
         {
             return Err(ChangeError::NameTaken(name.to_string()));
         }
+        change.bundle.check(&state)?;
+        change.cluster.check(&state)?;
+        change.ring.check(&state)?;
         change.secrets.check(&state)
     }
 
@@ -238,6 +257,9 @@ impl Registry {
     ) -> Result<Position, ChangeError> {
         if writer.fenced {
             return Err(ChangeError::Fenced);
+        }
+        if let Some(reason) = self.fence.reason() {
+            return Err(ChangeError::WrongInstance(reason));
         }
         let Position { epoch, seq, .. } = self.position();
         let seq = seq + 1;
@@ -272,22 +294,35 @@ impl Registry {
                 return Err(ChangeError::Fenced);
             }
         }
-        self.take_over(&change, seq, draft, &advance);
-        self.announce(change.puts.keys().map(String::as_str));
+        let changed = self.take_over(&change, seq, draft, &advance);
+        self.announce(changed);
         let position = advance.position.clone();
         writer.ledger.advance(advance);
         Ok(position)
     }
 
-    /// Makes memory what the store now is.
-    fn take_over(&self, change: &Change, seq: u64, draft: wire::ControlChange, advance: &Advance) {
+    /// Makes memory what the store now is, and says which objects are others now.
+    fn take_over(
+        &self,
+        change: &Change,
+        seq: u64,
+        draft: wire::ControlChange,
+        advance: &Advance,
+    ) -> Vec<Changed> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        for (path, value) in &change.puts {
+        for (path, value) in rings_first(&change.puts, |(path, _)| path.as_str()) {
             state.apply(path, seq, value);
         }
+        let paths = change.puts.keys().chain(&change.deletes);
+        let objects = paths.filter_map(|path| feed::object(&state, &path::place(path)?));
+        let changed = objects.collect();
         for path in &change.deletes {
-            if let Some(path::Place::Outbox(sent)) = path::place(path) {
-                state.outbox.remove(&sent);
+            match path::place(path) {
+                Some(path::Place::Outbox(sent)) => {
+                    state.outbox.remove(&sent);
+                }
+                Some(path::Place::Bundle(ring, name)) => state.bundles.remove(ring, name),
+                _ => {}
             }
         }
         state.outbox.insert(seq, draft);
@@ -295,6 +330,7 @@ impl Registry {
             .position
             .write()
             .unwrap_or_else(PoisonError::into_inner) = advance.position.clone();
+        changed
     }
 
     /// Gives the audit log every change of the outbox that it does not have, oldest first. The caller holds the writer,

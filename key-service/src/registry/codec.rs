@@ -2,13 +2,14 @@
 
 use strongroom_api::strongroom::storage::v1 as wire;
 use strongroom_core::{
-    Activation, Algorithm, Generation, InstanceId, KeyHead, KeyId, KeyRole, Name, ProtectionLevel,
-    Purpose, RingId, RingKind, StoreEpoch, Tenant, UnixMillis, Version, VersionId, VersionNumber,
-    VersionState,
+    AccessRole, Activation, Algorithm, Generation, InstanceId, KeyHead, KeyId, KeyRole, Name,
+    ProtectionLevel, Purpose, RingId, RingKind, StoreEpoch, Tenant, Uid, UnixMillis, Version,
+    VersionId, VersionNumber, VersionState,
 };
 use strongroom_hsm::{KekPlace, KekRecord, RootEnvelope, RootId, SignedKekRecord, TokenSignature};
 
 use super::records::{Instance, Intermediate, Ring, RingOwner, WrappedVersion};
+use super::{access, rotation};
 
 /// A record that cannot be read. Its MAC held, so a newer version of the program wrote it.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,9 @@ pub(super) fn version_id(epoch: u32, number: u32) -> Decoded<VersionId> {
         number,
     })
 }
+
+/// What a binding on a key can allow.
+const KEY_ROLES: [AccessRole; 2] = [AccessRole::KeyEncrypter, AccessRole::KeyDecrypter];
 
 fn generation(number: u32) -> Decoded<Generation> {
     Generation::new(number).map_err(|_| DecodeError("KEK generation"))
@@ -95,21 +99,27 @@ pub(crate) fn encode_ring(ring: &Ring) -> wire::Ring {
             RingKind::System => 1,
             RingKind::Application => 2,
         },
+        object_uid: text(ring.holder.as_ref()),
+        access: access::encode(&ring.access),
     }
 }
 
 pub(crate) fn decode_ring(record: wire::Ring) -> Decoded<Ring> {
+    let owner = decode_owner(
+        &record.owner_cluster,
+        &record.owner_namespace,
+        &record.owner_namespace_uid,
+    )?;
+    let tenant = owner.as_ref().map(|owner| owner.tenant.clone());
     Ok(Ring {
         id: RingId::from_bytes(id16(&record.id, "id")?),
         name: record
             .name
             .parse::<Name>()
             .map_err(|_| DecodeError("name"))?,
-        owner: decode_owner(
-            &record.owner_cluster,
-            &record.owner_namespace,
-            &record.owner_namespace_uid,
-        )?,
+        owner,
+        access: access::decode(tenant, &record.access, &AccessRole::ALL)?,
+        holder: decode_holder(&record.object_uid)?,
         created: UnixMillis::new(record.created_ms),
         kek_generation: generation(record.kek_generation)?,
         kind: match record.kind {
@@ -120,8 +130,15 @@ pub(crate) fn decode_ring(record: wire::Ring) -> Decoded<Ring> {
     })
 }
 
+/// No custom resource holds what has no holder.
+pub(super) fn decode_holder(uid: &str) -> Decoded<Option<Uid>> {
+    let uid = Some(uid).filter(|uid| !uid.is_empty());
+    let parse = |uid: &str| uid.parse().map_err(|_| DecodeError("object_uid"));
+    uid.map(parse).transpose()
+}
+
 /// The installation itself owns what has no owner.
-fn text(part: Option<&impl ToString>) -> String {
+pub(super) fn text(part: Option<&impl ToString>) -> String {
     part.map(ToString::to_string).unwrap_or_default()
 }
 
@@ -227,6 +244,10 @@ pub(crate) fn encode_head(head: &KeyHead) -> wire::KeyHead {
             KeyRole::Etcd => 2,
             KeyRole::Secrets => 3,
         },
+        access: access::encode(&head.access),
+        object_uid: text(head.holder.as_ref()),
+        rotation: head.rotation.as_ref().map(rotation::encode_schedule),
+        requests: rotation::encode_requests(&head.requests),
     }
 }
 
@@ -254,7 +275,7 @@ fn encode_activation(activation: &Activation) -> wire::Activation {
     }
 }
 
-pub(crate) fn decode_head(record: wire::KeyHead) -> Decoded<KeyHead> {
+pub(crate) fn decode_head(record: wire::KeyHead, tenant: Option<Tenant>) -> Decoded<KeyHead> {
     let versions = record
         .versions
         .into_iter()
@@ -301,6 +322,10 @@ pub(crate) fn decode_head(record: wire::KeyHead) -> Decoded<KeyHead> {
         created: UnixMillis::new(record.created_ms),
         versions,
         activations,
+        access: access::decode(tenant, &record.access, &KEY_ROLES)?,
+        holder: decode_holder(&record.object_uid)?,
+        rotation: rotation::decode_schedule(record.rotation)?,
+        requests: rotation::decode_requests(&record.requests)?,
     })
 }
 

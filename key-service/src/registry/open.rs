@@ -11,14 +11,13 @@ use strongroom_store::{Entry, Outcome, Snapshot, Store, StoreError, Transaction}
 use tokio::sync::{Mutex, broadcast};
 
 use super::{
-    Change, Registry, Writer, codec,
+    Change, Registry, Writer, codec, feed,
     integrity::{self, IntegrityError, Ledger, Position, Verified, Write},
     path::{self, Place},
     records::Instance,
-    secrets,
     state::{self, ReadError, State},
 };
-use crate::trail::Trail;
+use crate::{fence::Fence, trail::Trail};
 
 /// Why a store is not opened. Nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -192,7 +191,8 @@ impl VerifiedStore {
                 root_revision,
                 fenced: false,
             }),
-            secret_changes: broadcast::Sender::new(secrets::CHANGES_KEPT),
+            changes: broadcast::Sender::new(feed::CHANGES_KEPT),
+            fence: Fence::default(),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Paths of records in the store. A path names what the record is about; the record's MAC covers it.
 
-use strongroom_core::{Generation, KeyId, NodeIdentity, NodeRole, RingId, SecretId, VersionId};
+use strongroom_core::{
+    Generation, KeyId, Name, NodeIdentity, NodeRole, RingId, SecretId, VersionId,
+};
 use strongroom_store::Key;
 
 /// The record that commits to all others.
@@ -13,6 +15,9 @@ pub(crate) const CLOCK: &str = "meta/clock";
 pub(crate) const TEMPORARY: &str = "tmp/";
 /// The outbox of the audit log.
 pub(crate) const OUTBOX: &str = "audit/ctl/";
+
+/// Bundles. They are sorted before the rings that own them.
+pub(crate) const BUNDLES: &str = "bundle/";
 
 /// A path that is composed of constants and hexadecimal ids, so it always is a valid key.
 fn key(text: String) -> Key {
@@ -65,8 +70,18 @@ pub(crate) fn secret(ring: RingId, secret: SecretId) -> Key {
     key(format!("secret/{ring}/{secret}"))
 }
 
+/// A cluster's name is a DNS label.
+pub(crate) fn cluster(name: &Name) -> Key {
+    key(format!("cluster/{name}"))
+}
+
 pub(crate) fn sealed(secret: SecretId, version: VersionId) -> Key {
     key(format!("sver/{secret}/{version}"))
+}
+
+/// A bundle's name is a DNS label.
+pub(crate) fn bundle(ring: RingId, name: &Name) -> Key {
+    key(format!("{BUNDLES}{ring}/{name}"))
 }
 
 /// What a path is about.
@@ -82,8 +97,10 @@ pub(crate) enum Place<'a> {
     Outbox(u64),
     Anchor(&'a str),
     Node(NodeIdentity),
+    Cluster(Name),
     Secret(RingId, SecretId),
     Sealed(SecretId, VersionId),
+    Bundle(RingId, Name),
     Temporary,
 }
 
@@ -111,9 +128,11 @@ pub(crate) fn place(path: &str) -> Option<Place<'_>> {
             node: node.parse().ok()?,
         })),
         ["secret", ring, secret] => Some(Place::Secret(ring.parse().ok()?, secret.parse().ok()?)),
+        ["cluster", name] => Some(Place::Cluster(name.parse().ok()?)),
         ["sver", secret, version] => {
             Some(Place::Sealed(secret.parse().ok()?, version.parse().ok()?))
         }
+        ["bundle", ring, name] => Some(Place::Bundle(ring.parse().ok()?, name.parse().ok()?)),
         _ => None,
     }
 }
@@ -137,6 +156,8 @@ mod tests {
             role: NodeRole::KmsPlugin,
             node: "cp-2.example".parse().expect("a node's name"),
         };
+        let bundle_name: Name = "api".parse().expect("a DNS label");
+        let east: Name = "east".parse().expect("a DNS label");
         let cases = [
             (root(), Place::Root),
             (instance(), Place::Instance),
@@ -151,6 +172,7 @@ mod tests {
             (outbox(42), Place::Outbox(42)),
             (anchor("cp-1"), Place::Anchor("cp-1")),
             (node(&plugin), Place::Node(plugin)),
+            (cluster(&east), Place::Cluster(east)),
             (
                 secret(ring_id, secret_id),
                 Place::Secret(ring_id, secret_id),
@@ -158,6 +180,10 @@ mod tests {
             (
                 sealed(secret_id, version),
                 Place::Sealed(secret_id, version),
+            ),
+            (
+                bundle(ring_id, &bundle_name),
+                Place::Bundle(ring_id, bundle_name),
             ),
         ];
         for (path, expected) in cases {
@@ -178,8 +204,11 @@ mod tests {
             "node/kms-plugin/",
             "node/kms-plugin/CP-2",
             "node/other/cp-2",
+            "cluster/EAST",
             "secret/a/b",
             "sver/a/1.1",
+            "bundle/a/api",
+            "bundle/08080808080808080808080808080808/API",
         ] {
             assert_eq!(place(path), None, "{path}");
         }

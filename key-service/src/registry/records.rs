@@ -1,7 +1,10 @@
 //! What the records hold, besides the key heads of the core. All of it is wrapped, sealed or public.
 
+use std::sync::Arc;
+
+pub use strongroom_core::RingOwner;
 use strongroom_core::{
-    Generation, InstanceId, KeyId, Name, RingId, RingKind, RingRef, Tenant, Uid, UnixMillis,
+    Access, Generation, InstanceId, KeyId, Name, RingId, RingKind, RingRef, Tenant, Uid, UnixMillis,
 };
 
 /// The instance and its certificate authority.
@@ -49,6 +52,10 @@ pub struct Ring {
     pub kek_generation: Generation,
     /// The system's or somebody's.
     pub kind: RingKind,
+    /// The owner's tenant, and who has a role on everything in it.
+    pub access: Arc<Access>,
+    /// The custom resource that holds it. None: administrators or `init` made it, or it was let go of.
+    pub holder: Option<Uid>,
 }
 
 impl Ring {
@@ -58,6 +65,7 @@ impl Ring {
         RingRef {
             id: self.id,
             kind: self.kind,
+            access: self.access.clone(),
         }
     }
 
@@ -66,15 +74,6 @@ impl Ring {
     pub fn tenant(&self) -> Option<&Tenant> {
         self.owner.as_ref().map(|owner| &owner.tenant)
     }
-}
-
-/// A namespace of a registered cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RingOwner {
-    /// The cluster and the namespace, by name.
-    pub tenant: Tenant,
-    /// The namespace's uid: a namespace that was made again owns nothing of the old one.
-    pub namespace_uid: Uid,
 }
 
 /// Material of one key version under its ring's KEK. Never changes.

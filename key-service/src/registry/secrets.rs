@@ -1,6 +1,4 @@
 //! Secrets: found by ring and id or by their owner and name, read for permits, their values from the store on demand.
-//!
-//! Whoever waits for changes of a secret hears its name, nothing else.
 
 mod change;
 mod codec;
@@ -12,7 +10,6 @@ use prost::Message;
 use strongroom_api::strongroom::storage::v1 as wire;
 use strongroom_core::{Action, Name, Permit, Resource, RingId, SecretId, VersionId, action};
 use strongroom_store::StoreError;
-use tokio::sync::broadcast;
 
 pub(super) use change::SecretExpectations;
 pub(super) use codec::decode;
@@ -21,16 +18,15 @@ pub use index::{SecretName, StoredSecret};
 
 use super::{Registry, Ring, StoredHead, StoredMaterial, path};
 
-/// Changes that a slow listener may be behind before he has to look at everything again.
-pub(super) const CHANGES_KEPT: usize = 1024;
-
-/// The name or the id of a secret, as callers give it.
+/// Which secret, as callers say it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretLocator {
-    /// Its id.
-    Id(SecretId),
-    /// Its name.
-    Name(Name),
+    /// By its ring and its id.
+    Id(RingId, SecretId),
+    /// By its ring and its name.
+    Name(RingId, Name),
+    /// By the owner of its ring and its name.
+    Owned(SecretName),
 }
 
 /// Why the sealed value of a version is not given.
@@ -46,18 +42,20 @@ pub enum SealedError {
 
 impl Registry {
     /// Finds a secret of a ring, to ask the policy about it. Tells nothing else about it.
-    pub fn find_secret(&self, ring: RingId, locator: &SecretLocator) -> Option<Resource> {
+    pub fn find_secret(&self, locator: &SecretLocator) -> Option<Resource> {
         let state = self.state();
         let stored = match locator {
-            SecretLocator::Id(secret) => state.secrets.head(ring, *secret)?,
-            SecretLocator::Name(name) => {
-                let tenant = state.rings.get(&ring)?.tenant().cloned();
+            SecretLocator::Id(ring, secret) => state.secrets.head(*ring, *secret)?,
+            SecretLocator::Name(ring, name) => {
+                let tenant = state.rings.get(ring)?.tenant().cloned();
                 let name = name.clone();
-                state.secrets.find(&SecretName { tenant, name })?
+                let found = state.secrets.find(&SecretName { tenant, name })?;
+                // Names are unique over all rings of the owner; this one may lie in another of them.
+                Some(found).filter(|found| found.head.ring == *ring)?
             }
+            SecretLocator::Owned(name) => state.secrets.find(name)?,
         };
-        // Names are unique over all rings of the owner; this one may lie in another of them.
-        (stored.head.ring == ring).then(|| state.resource(stored))?
+        state.resource(stored)
     }
 
     /// Finds a secret by the name that readers use, to ask the policy about it. Tells nothing else about it.
@@ -69,7 +67,7 @@ impl Registry {
     /// The head of the secret that the permit is for.
     pub fn secret<A: SecretAction>(&self, permit: &Permit<A>) -> Option<Arc<StoredSecret>> {
         let (ring, secret) = permit.secret()?;
-        self.state().secrets.head(ring.id, secret).cloned()
+        self.state().secrets.head(ring, secret).cloned()
     }
 
     /// The heads of the ring that the permit is for, in the order of their ids, after `after`.
@@ -138,23 +136,6 @@ impl Registry {
             Err(_) => Err(SealedError::Malformed),
         }
     }
-
-    /// Hears the names of secrets that change from now on.
-    pub fn secret_changes(&self) -> broadcast::Receiver<SecretName> {
-        self.secret_changes.subscribe()
-    }
-
-    /// Tells who waits for the secrets at these paths. Nobody may be waiting.
-    pub(super) fn announce<'a>(&self, paths: impl Iterator<Item = &'a str>) {
-        let state = self.state();
-        for path in paths {
-            if let Some(path::Place::Secret(ring, secret)) = path::place(path)
-                && let Some(stored) = state.secrets.head(ring, secret)
-            {
-                let _ = self.secret_changes.send(stored.name());
-            }
-        }
-    }
 }
 
 /// Actions on a secret, whose permits let its head be read.
@@ -171,7 +152,9 @@ macro_rules! actions {
 }
 
 actions!(
-    SecretAction: DescribeSecret,
+    SecretAction: ApplySecret,
+    ReleaseObject,
+    DescribeSecret,
     SetSecretValue,
     RotateSecret,
     SetSecretAccess,

@@ -8,14 +8,17 @@ use std::{
 use prost::Message;
 use strongroom_api::strongroom::storage::v1 as wire;
 use strongroom_core::{
-    Generation, KeyHead, KeyId, KeyRole, Name, NodeIdentity, NodeRecord, Resource, RingId,
-    TimeMark, VersionId,
+    ClusterControl, Generation, KeyHead, KeyId, KeyRole, Name, NodeIdentity, NodeRecord, Resource,
+    RingId, TimeMark, VersionId,
 };
 use strongroom_hsm::SignedKekRecord;
 
 use super::{
     StoredMaterial,
+    bundles::{self, Bundles},
+    clusters,
     codec::{self, DecodeError},
+    due::{Rotating, Turns},
     nodes,
     path::{self, Place},
     records::{Instance, Ring, WrappedVersion},
@@ -42,6 +45,8 @@ enum ReadCause {
     NoInstance,
     #[error("there is no record of its ring")]
     NoRing,
+    #[error("its ring belongs to no namespace")]
+    NoOwner,
 }
 
 /// A key head with the change that wrote it.
@@ -77,7 +82,10 @@ pub(crate) struct State {
     pub(crate) outbox: Outbox,
     pub(crate) anchors: BTreeMap<String, wire::Anchor>,
     pub(crate) nodes: BTreeMap<NodeIdentity, Arc<StoredNode>>,
+    pub(crate) clusters: BTreeMap<Name, Arc<ClusterControl>>,
     pub(crate) secrets: Secrets,
+    pub(super) turns: Turns,
+    pub(crate) bundles: Bundles,
 }
 
 impl State {
@@ -94,7 +102,10 @@ impl State {
             outbox: Outbox::new(),
             anchors: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            clusters: BTreeMap::new(),
             secrets: Secrets::default(),
+            turns: Turns::default(),
+            bundles: Bundles::default(),
         }
     }
 
@@ -106,7 +117,7 @@ impl State {
             source: ReadCause::NoInstance,
         })?;
         let mut state = Self::new(Arc::new(read_instance(value)?));
-        for (path, seq, value) in records {
+        for (path, seq, value) in rings_first(records, |(path, ..)| path) {
             state.put(path, *seq, value).map_err(|source| ReadError {
                 path: path.clone(),
                 source,
@@ -131,8 +142,10 @@ impl State {
                     .map_err(ReadCause::Decode)?;
                 self.keks.insert((ring, generation), Arc::new(signed));
             }
-            Some(Place::Head(..)) => {
-                let head = codec::decode_head(parse(value)?).map_err(ReadCause::Decode)?;
+            Some(Place::Head(ring, _)) => {
+                let ring = self.rings.get(&ring).ok_or(ReadCause::NoRing)?;
+                let tenant = ring.tenant().cloned();
+                let head = codec::decode_head(parse(value)?, tenant).map_err(ReadCause::Decode)?;
                 self.put_head(head, seq);
             }
             Some(Place::Material(key, version)) => {
@@ -156,7 +169,20 @@ impl State {
                 let ring = self.rings.get(&ring).ok_or(ReadCause::NoRing)?;
                 let tenant = ring.tenant().cloned();
                 let head = secrets::decode(parse(value)?, tenant).map_err(ReadCause::Decode)?;
+                let turn = head.next_rotation(head.created);
+                self.turns.put(Rotating::Secret(head.ring, head.id), turn);
                 self.secrets.put(head, seq);
+            }
+            Some(Place::Bundle(ring, name)) => {
+                let owner = self.rings.get(&ring).ok_or(ReadCause::NoRing)?;
+                let tenant = owner.tenant().ok_or(ReadCause::NoOwner)?.clone();
+                let bundle =
+                    bundles::decode(parse(value)?, ring, name).map_err(ReadCause::Decode)?;
+                self.bundles.put(tenant, bundle, seq);
+            }
+            Some(Place::Cluster(name)) => {
+                let control = clusters::decode(&parse(value)?).map_err(ReadCause::Decode)?;
+                self.clusters.insert(name, Arc::new(control));
             }
             Some(Place::Sealed(..)) => {
                 let _: wire::SealedValue = parse(value)?;
@@ -171,6 +197,16 @@ impl State {
     pub(crate) fn apply(&mut self, path: &str, seq: u64, value: &[u8]) {
         let read = self.put(path, seq, value);
         debug_assert!(read.is_ok(), "what was just encoded can be read: {path}");
+    }
+
+    /// A key as policies see it.
+    pub(super) fn key_resource(&self, ring: RingId, key: KeyId) -> Option<Resource> {
+        let stored = self.heads.get(&(ring, key))?;
+        Some(Resource::Key {
+            ring: self.rings.get(&ring)?.reference(),
+            key: stored.head.id,
+            access: stored.head.access.clone(),
+        })
     }
 
     /// A secret as policies see it.
@@ -199,10 +235,22 @@ impl State {
         if head.role == KeyRole::Secrets {
             return self.secrets.put_key(StoredHead { head, seq });
         }
+        let turn = head.next_rotation(head.created);
+        self.turns.put(Rotating::Key(head.ring, head.id), turn);
         self.names.insert((head.ring, head.name.clone()), head.id);
         self.heads
             .insert((head.ring, head.id), Arc::new(StoredHead { head, seq }));
     }
+}
+
+/// What lies in a ring belongs to whom the ring does, so that the ring is read before it.
+pub(super) fn rings_first<T>(
+    records: impl IntoIterator<Item = T>,
+    path: impl Fn(&T) -> &str,
+) -> impl Iterator<Item = T> {
+    let is_ring = |record: &T| matches!(path::place(path(record)), Some(Place::Ring(_)));
+    let (rings, others): (Vec<_>, Vec<_>) = records.into_iter().partition(is_ring);
+    rings.into_iter().chain(others)
 }
 
 /// Reads the record of the instance, before any MAC could be checked.

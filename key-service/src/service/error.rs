@@ -1,9 +1,9 @@
 //! How a call can fail: whose fault it is, one stable word for log and audit, one sentence for the caller.
 
-use strongroom_core::{Denied, LifecycleError, SecretStepError, VersionId};
+use strongroom_core::{AdoptError, Denied, LifecycleError, SecretStepError, VersionId};
 use tonic::{Code, Status, metadata::MetadataValue};
 
-use super::{CredentialError, PodError};
+use super::{CredentialError, OperatorError, PodError};
 use crate::{
     keyring::KeyringError, registry::ChangeError, timekeeper::ClocksDiffer, trail::TrailError,
 };
@@ -26,6 +26,9 @@ pub enum CallError {
     /// A token does not count, or what it stands for may not read. The caller's to mend.
     #[error(transparent)]
     Pod(PodError),
+    /// A custom resource cannot have what it wants. Whoever wrote it mends that, or an administrator.
+    #[error(transparent)]
+    Operator(Box<OperatorError>),
     /// There is no port where a node's plugin could connect. The operator's to mend.
     #[error(
         "this service has no port for plugins of other nodes; set `plugins` in its configuration"
@@ -43,6 +46,9 @@ pub enum CallError {
     /// The secret's source or state forbids it. The caller's to mend.
     #[error(transparent)]
     SecretState(SecretStepError),
+    /// The ring cannot be given to that namespace. The caller's to mend.
+    #[error(transparent)]
+    Adoption(AdoptError),
     /// The secret has no version in that stage. Whoever sets its value mends it.
     #[error("the secret has no value in this stage yet")]
     AwaitingValue,
@@ -98,10 +104,11 @@ impl CallError {
             Self::Denied(_) => "Denied",
             Self::Credential(error) => error.reason(),
             Self::Pod(error) => error.reason(),
+            Self::Operator(error) => error.reason(),
             Self::NoPlugins => "NoPlugins",
             Self::TooManyNodes => "TooManyNodes",
             Self::Invalid(_) => "Invalid",
-            Self::Lifecycle(_) | Self::SecretState(_) => "StateForbids",
+            Self::Lifecycle(_) | Self::SecretState(_) | Self::Adoption(_) => "StateForbids",
             Self::AwaitingValue => "AwaitingValue",
             Self::NotUsable { .. } => "NotUsable",
             Self::ClockJumped => "ClockJumped",
@@ -115,6 +122,11 @@ impl CallError {
         }
     }
 
+    /// Whether something that a file of a volume is made of is not there.
+    pub(in crate::service) const fn is_absence(&self) -> bool {
+        matches!(self, Self::Pod(error) if error.is_absence())
+    }
+
     const fn grpc(&self) -> Code {
         match self {
             Self::NotFound => Code::NotFound,
@@ -122,8 +134,10 @@ impl CallError {
             Self::Invalid(_) | Self::DoesNotOpen => Code::InvalidArgument,
             Self::Credential(_) => Code::Unauthenticated,
             Self::Pod(error) => error.grpc(),
+            Self::Operator(error) => error.grpc(),
             Self::Lifecycle(_)
             | Self::SecretState(_)
+            | Self::Adoption(_)
             | Self::AwaitingValue
             | Self::NotUsable { .. }
             | Self::NoPlugins
@@ -145,10 +159,17 @@ impl CallError {
             tracing::warn!(code = self.code(), error = %chain, "call failed");
         }
         let mut status = Status::new(self.grpc(), self.to_string());
-        if let Self::Credential(_) | Self::Pod(_) = &self {
-            let reason = MetadataValue::from_static(self.code());
-            status.metadata_mut().insert(REASON, reason);
+        if let Self::Credential(_) | Self::Pod(_) | Self::Operator(_) = &self {
+            status = Self::with_word(status, self.code());
         }
+        status
+    }
+
+    /// A status that tells its reason by one word, for programs.
+    #[must_use]
+    pub fn with_word(mut status: Status, word: &'static str) -> Status {
+        let reason = MetadataValue::from_static(word);
+        status.metadata_mut().insert(REASON, reason);
         status
     }
 
@@ -182,8 +203,15 @@ impl From<SecretStepError> for CallError {
             }
             SecretStepError::Generated
             | SecretStepError::Manual
+            | SecretStepError::ManualSchedule
             | SecretStepError::VersionsExhausted => Self::SecretState(error),
         }
+    }
+}
+
+impl From<OperatorError> for CallError {
+    fn from(error: OperatorError) -> Self {
+        Self::Operator(Box::new(error))
     }
 }
 
@@ -216,12 +244,15 @@ impl From<ChangeError> for CallError {
     fn from(error: ChangeError) -> Self {
         match error {
             ChangeError::Stale => Self::Stale,
+            ChangeError::StaleControlEpoch => OperatorError::StaleControlEpoch.into(),
             ChangeError::NameTaken(name) => Self::NameTaken(name),
             ChangeError::NoRoom(full) => Self::audit(full),
-            ChangeError::Store(_) | ChangeError::Fenced => Self::Unavailable {
-                what: "the store",
-                source: Box::new(error),
-            },
+            ChangeError::Store(_) | ChangeError::Fenced | ChangeError::WrongInstance(_) => {
+                Self::Unavailable {
+                    what: "the store",
+                    source: Box::new(error),
+                }
+            }
             ChangeError::Audit(_) => Self::Unavailable {
                 what: "the audit log",
                 source: Box::new(error),

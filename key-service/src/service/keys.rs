@@ -3,11 +3,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use strongroom_core::{
-    Algorithm, ContextDigest, Generation, KeyHead, KeyId, KeyRole, Name, NewKey, Permit,
-    ProtectionLevel, Purpose, Resource, RingId, RingKind, VersionId, VersionState, action,
+    Access, AccessBinding, Algorithm, ContextDigest, Generation, KeyHead, KeyId, KeyRole, Name,
+    NewKey, Permit, ProtectionLevel, Purpose, Resource, RingId, RingKind, RotationSchedule, Uid,
+    VersionId, VersionState, action,
 };
+use strongroom_runtime::fault;
 
-use super::{CallContext, CallError, Detail, Service, detail};
+use super::{CallContext, CallError, Detail, Service, detail, grants, when};
 use crate::registry::{Change, KeyAction, KeyLocator, Ring, RingOwner, StoredHead};
 
 /// A ring to be made.
@@ -17,6 +19,10 @@ pub struct NewRingRequest {
     pub name: Name,
     /// Whose it is; none for the installation itself.
     pub owner: Option<RingOwner>,
+    /// Who has a role on everything in it.
+    pub access: Vec<AccessBinding>,
+    /// The custom resource that holds it.
+    pub holder: Option<Uid>,
 }
 
 /// A key to be made.
@@ -30,6 +36,12 @@ pub struct NewKeyRequest {
     pub purpose: Purpose,
     /// How.
     pub algorithm: Algorithm,
+    /// Who may use it, beside whom the configuration names.
+    pub access: Vec<AccessBinding>,
+    /// The custom resource that holds it.
+    pub holder: Option<Uid>,
+    /// When new versions are made; none: by request only.
+    pub rotation: Option<RotationSchedule>,
 }
 
 /// A change of one version.
@@ -71,14 +83,24 @@ impl Service {
         context: &CallContext,
         request: NewRingRequest,
     ) -> Result<Arc<Ring>, CallError> {
-        let NewRingRequest { name, owner } = request;
+        let NewRingRequest {
+            name,
+            owner,
+            access,
+            holder,
+        } = request;
         let cluster = owner.as_ref().map(|owner| &owner.tenant.cluster);
         if let Some(unknown) = cluster.filter(|name| !self.workloads.clusters.contains(*name)) {
             return Err(CallError::Invalid(format!(
                 "owner.cluster: no cluster {unknown} is registered; add it under `clusters` in the configuration"
             )));
         }
+        let tenant = owner.as_ref().map(|owner| owner.tenant.clone());
+        let access = Access::new(tenant, access);
+        let access = access.map_err(|error| CallError::Invalid(format!("access: {error}")))?;
         let ring = Ring {
+            access: Arc::new(access),
+            holder,
             id: RingId::from_bytes(strongroom_crypto::random::public_bytes()),
             name,
             owner,
@@ -95,12 +117,9 @@ impl Service {
             ("ring", ring.id.to_string()),
             ("name", ring.name.to_string()),
         ]);
-        if let Some(RingOwner {
-            tenant,
-            namespace_uid,
-        }) = &ring.owner
-        {
-            detail.insert("owner".to_owned(), format!("{tenant}#{namespace_uid}"));
+        if let Some(owner) = &ring.owner {
+            detail.insert("owner".to_owned(), owner.to_string());
+            detail.insert("access".to_owned(), grants(&ring.access));
         }
         self.registry
             .commit(
@@ -157,6 +176,10 @@ impl Service {
         request: NewKeyRequest,
     ) -> Result<Arc<StoredHead>, CallError> {
         let now = self.time.now();
+        let ring = self.registry.ring(permit);
+        let ring = ring.ok_or_else(|| CallError::missing("ring of the key"))?;
+        let access = Access::new(ring.tenant().cloned(), request.access);
+        let access = access.map_err(|error| CallError::Invalid(format!("access: {error}")))?;
         let head = KeyHead::new(NewKey {
             id: KeyId::from_bytes(strongroom_crypto::random::public_bytes()),
             ring: request.ring,
@@ -168,6 +191,12 @@ impl Service {
             epoch: self.registry.position().epoch,
             now,
         });
+        let head = KeyHead {
+            access: Arc::new(access),
+            holder: request.holder,
+            rotation: request.rotation,
+            ..head
+        };
         let kek = self
             .registry
             .current_kek(permit)
@@ -179,6 +208,8 @@ impl Service {
         let detail = detail([
             ("key", head.id.to_string()),
             ("name", head.name.to_string()),
+            ("access", grants(&head.access)),
+            ("rotation", when(head.rotation.as_ref())),
         ]);
         let change = Change::default().key(&head, &material);
         let committed = self
@@ -256,23 +287,41 @@ impl Service {
         let stored = self.stored_as(permit, etag)?;
         let now = self.time.now();
         let next = stored.head.rotated(self.registry.position().epoch, now)?;
+        self.commit_rotation(permit, context, &stored, next, Detail::new())
+            .await
+    }
+
+    /// Makes the material of a head's new primary version and commits both; `told` is what the audit log says beside the
+    /// version.
+    pub(super) async fn commit_rotation(
+        &self,
+        permit: &Permit<action::RotateKey>,
+        context: &CallContext,
+        before: &StoredHead,
+        next: KeyHead,
+        mut told: Detail,
+    ) -> Result<Arc<StoredHead>, CallError> {
+        fault::point!("key-service.rotate.decided");
         let version = next.primary().version;
+        let made = next.version(version).map(|version| version.created);
+        let made = made.ok_or_else(|| CallError::missing("version that the key names"))?;
         let kek = self
             .registry
             .current_kek(permit)
             .ok_or_else(|| CallError::missing("KEK of the ring"))?;
         let material = self
             .keyring
-            .create_material(&next, version, &kek, now)
+            .create_material(&next, version, &kek, made)
             .await?;
         let change = Change::default()
-            .head(&next, stored.seq)
+            .head(&next, before.seq)
             .material(next.id, version, &material);
-        let detail = detail([("version", version.to_string())]);
+        told.insert("version".to_owned(), version.to_string());
         let committed = self
             .registry
-            .commit(permit, change, &context.origin, detail)
+            .commit(permit, change, &context.origin, told)
             .await?;
+        fault::point!("key-service.rotate.made");
         Ok(Arc::new(StoredHead {
             head: next,
             seq: committed.position.seq,

@@ -3,42 +3,54 @@
 //!
 //! Tokens that do not count are counted and not recorded: whoever has none is nobody.
 
+mod consumers;
+mod content;
 mod error;
 mod grant;
 mod metrics;
+mod plan;
 mod streams;
 mod watch;
 
 use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
+    collections::HashSet,
+    sync::{Arc, PoisonError, RwLock},
 };
 
+pub use consumers::{Consumed, Consumers, SecretKey};
 pub use error::{PodError, Whose};
 pub use metrics::PodsMetrics;
+pub use plan::Wanted;
 use streams::Streams;
 use strongroom_audit::{Item, Outcome};
-use strongroom_auth::{PodToken, TokenVerifier};
+use strongroom_auth::{Cluster, ClustersError, PodToken, TokenVerifier};
 use strongroom_core::{
-    Action, Caller, ContextDigest, Name, ObjectName, PodIdentity, Resource, SecretBytes, Tenant,
-    UnixMillis, action,
+    Action, Caller, ContextDigest, FileMode, Name, ObjectName, PodIdentity, Resource, SecretBytes,
+    Tenant, UnixMillis, action,
 };
 pub use watch::{Event, Session, Subscription};
 
-use self::grant::{Grant, Refused};
-use super::{CallContext, CallError, Service, call, detail};
+use self::{
+    grant::Grant,
+    plan::{Plan, Refused},
+};
+use super::{CallContext, CallError, Service, Shown, WorkloadKind, call, detail};
 use crate::{registry::Position, trail::Origin};
 
 /// Who shows tokens, and what is known of them.
 pub struct Workloads {
-    /// Says whose a token is.
-    pub verifier: TokenVerifier,
+    /// Says whose a token is; other keys are another verifier.
+    verifier: RwLock<Arc<TokenVerifier>>,
     /// The names under which clusters are registered.
     pub clusters: HashSet<Name>,
     /// The accounts of drivers.
     pub drivers: HashSet<(Tenant, ObjectName)>,
+    /// The accounts of operators.
+    pub operators: HashSet<(Tenant, ObjectName)>,
     /// What is counted.
     pub metrics: PodsMetrics,
+    /// Which volumes follow which secrets.
+    pub consumers: Consumers,
     /// The streams that are open.
     streams: Streams,
 }
@@ -50,15 +62,38 @@ impl Workloads {
         verifier: TokenVerifier,
         clusters: HashSet<Name>,
         drivers: HashSet<(Tenant, ObjectName)>,
+        operators: HashSet<(Tenant, ObjectName)>,
         metrics: PodsMetrics,
     ) -> Self {
         Self {
-            verifier,
+            verifier: RwLock::new(Arc::new(verifier)),
             clusters,
             drivers,
+            operators,
             metrics,
+            consumers: Consumers::default(),
             streams: Streams::default(),
         }
+    }
+
+    /// Says whose a token is.
+    #[must_use]
+    pub fn verifier(&self) -> Arc<TokenVerifier> {
+        let verifier = self.verifier.read();
+        verifier.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Verifies tokens of a cluster with these keys from now on, and with no others.
+    ///
+    /// # Errors
+    /// See `ClustersError`; the keys before still count then.
+    pub fn register(&self, cluster: Cluster) -> Result<(), ClustersError> {
+        let next = Arc::new(self.verifier().with(cluster)?);
+        *self
+            .verifier
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
     }
 }
 
@@ -80,8 +115,8 @@ pub struct VolumeRequest {
     pub token: String,
     /// The pod's uid, as the kubelet says it.
     pub pod_uid: String,
-    /// Names of secrets in the pod's namespace.
-    pub secrets: BTreeSet<Name>,
+    /// What the volume asks for.
+    pub wanted: Wanted,
 }
 
 /// What a volume should hold.
@@ -96,8 +131,14 @@ pub struct Volume {
 
 /// A file of a volume.
 pub struct File {
-    /// `SECRET/FIELD`.
+    /// Where it is.
     pub path: String,
+    /// Its permission bits.
+    pub mode: FileMode,
+    /// Its owner; root when there is none.
+    pub uid: Option<u32>,
+    /// Its group; the pod's when there is none.
+    pub gid: Option<u32>,
     /// What it holds.
     pub content: SecretBytes,
 }
@@ -106,23 +147,18 @@ impl Service {
     /// Says which driver calls.
     ///
     /// # Errors
-    /// A token that does not count, or whose account is no driver's.
-    pub async fn driver(&self, token: Option<&str>, origin: Origin) -> Result<Driver, CallError> {
-        let token = token.ok_or_else(|| self.not_counted(PodError::NoToken))?;
-        let PodToken { identity, expires } = self.verify(Whose::Driver, token)?;
+    /// An account that is no driver's.
+    pub async fn driver(&self, shown: &Shown, origin: Origin) -> Result<Driver, CallError> {
         let driver = Driver {
-            identity,
-            expires,
+            identity: shown.identity.clone(),
+            expires: shown.expires,
             origin,
         };
-        let account = &driver.identity.account;
-        let known = (account.tenant.clone(), account.id.name.clone());
-        if !self.workloads.drivers.contains(&known) {
-            let error = PodError::NotADriver(account.clone());
-            let context = driver.context(Caller::Pod(driver.identity.clone()));
+        let context = driver.context(shown.caller());
+        if shown.kind != WorkloadKind::Driver {
+            let error = PodError::NotADriver(driver.identity.account.clone());
             return Err(self.refuse::<action::ServePods>(&context, error).await);
         }
-        let context = driver.context(Caller::CsiDriver(driver.identity.clone()));
         let resource = Resource::Instance;
         self.admit::<action::ServePods>(
             &context,
@@ -145,10 +181,8 @@ impl Service {
         have: &str,
     ) -> Result<Volume, CallError> {
         let pod = self.pod(driver, request).await?;
-        let grants = self
-            .granted(driver, &pod.identity, &request.secrets)
-            .await?;
-        let etag = self.etag(&grants);
+        let plan = self.planned(driver, &pod.identity, &request.wanted).await?;
+        let etag = self.etag(&plan);
         let position = self.registry.position();
         if etag == have {
             self.trail.unchanged(&Caller::Pod(pod.identity));
@@ -159,16 +193,17 @@ impl Service {
             });
         }
         let context = driver.context(Caller::Pod(pod.identity.clone()));
-        let files = match self.open_grants(&grants).await {
+        let tenant = &pod.identity.account.tenant;
+        let files = match self.make_files(&plan, tenant).await {
             Ok(files) => files,
             Err(error) => {
-                let asked = asked(&pod.identity);
+                let asked = format!("{tenant}/{}", request.wanted);
                 self.record_failure::<action::ReadSecret>(&context, &asked, &error)
                     .await;
                 return Err(error);
             }
         };
-        self.record_read(driver, &context, &pod.identity, &grants)
+        self.record_read(driver, &context, &pod.identity, &plan)
             .await?;
         Ok(Volume {
             etag,
@@ -177,38 +212,24 @@ impl Service {
         })
     }
 
-    async fn open_grants(&self, grants: &[Grant]) -> Result<Vec<File>, CallError> {
-        let mut files = Vec::new();
-        for Grant {
-            permit,
-            stored,
-            version,
-        } in grants
-        {
-            let value = self.open_value(permit, stored, *version).await?;
-            files.extend(value.into_iter().map(|(field, content)| File {
-                path: format!("{}/{field}", stored.head.name),
-                content,
-            }));
-        }
-        Ok(files)
-    }
-
     /// One record with every secret and its version; only then may the values leave.
     async fn record_read(
         &self,
         driver: &Driver,
         context: &CallContext,
         pod: &PodIdentity,
-        grants: &[Grant],
+        plan: &Plan,
     ) -> Result<(), CallError> {
         let item = |grant: &Grant| Item {
             resource: format!("{}/{}", grant.permit.resource(), grant.version),
             outcome: Outcome::Succeeded,
             code: "Ok".to_owned(),
         };
-        let items = grants.iter().map(item).collect();
-        let detail = detail([("driver", driver.identity.pod.to_string())]);
+        let items = plan.grants.iter().map(item).collect();
+        let mut detail = detail([("driver", driver.identity.pod.to_string())]);
+        if let Some(stored) = &plan.bundle {
+            detail.insert("bundle".to_owned(), stored.bundle.name.to_string());
+        }
         let asked = asked(pod);
         let call = call::<action::ReadSecret>(context, &asked);
         let recorded = self.trail.succeeded_batch(&call, detail, items).await;
@@ -233,18 +254,17 @@ impl Service {
         Err(self.refuse::<action::ReadSecret>(&context, error).await)
     }
 
-    /// What the pod may read now; the first secret that it may not is recorded.
-    async fn granted(
+    /// What the volume shall hold now; the first thing that the pod may not have is recorded.
+    async fn planned(
         &self,
         driver: &Driver,
         pod: &Arc<PodIdentity>,
-        secrets: &BTreeSet<Name>,
-    ) -> Result<Vec<Grant>, CallError> {
-        match self.grant(pod, secrets) {
-            Ok(grants) => Ok(grants),
-            Err(Refused { secret, error }) => {
+        wanted: &Wanted,
+    ) -> Result<Plan, CallError> {
+        match self.plan(pod, wanted) {
+            Ok(plan) => Ok(plan),
+            Err(Refused { asked, error }) => {
                 let context = driver.context(Caller::Pod(pod.clone()));
-                let asked = format!("{}/name:{secret}", asked(pod));
                 self.record_failure::<action::ReadSecret>(&context, &asked, &error)
                     .await;
                 Err(*error)
@@ -252,15 +272,15 @@ impl Service {
         }
     }
 
-    fn verify(&self, whose: Whose, token: &str) -> Result<PodToken, CallError> {
-        let verified = self.workloads.verifier.verify(token, self.clock.now());
+    pub(super) fn verify(&self, whose: Whose, token: &str) -> Result<PodToken, CallError> {
+        let verified = self.workloads.verifier().verify(token, self.clock.now());
         verified.map_err(|error| {
             tracing::debug!(error = %strongroom_runtime::Chain(&error), "token refused");
             self.not_counted(PodError::Token { whose, error })
         })
     }
 
-    fn not_counted(&self, error: PodError) -> CallError {
+    pub(super) fn not_counted(&self, error: PodError) -> CallError {
         self.workloads.metrics.refused(&error);
         CallError::Pod(error)
     }

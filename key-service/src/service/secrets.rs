@@ -7,14 +7,17 @@ use std::{fmt, sync::Arc};
 
 pub use reveal::{InvalidReason, Reason, RevealRequest, Revealed};
 use strongroom_core::{
-    Action, ContextDigest, Name, NextVersion, Permit, Resource, RingId, SecretAccess,
-    SecretBinding, SecretHead, SecretId, SecretSource, SecretStepError, SecretValue, VersionId,
-    action,
+    Access, AccessBinding, Action, ContextDigest, HandledRequests, Name, NextVersion, Permit,
+    Resource, RingId, RotationSchedule, SecretHead, SecretId, SecretSource, SecretStepError,
+    SecretValue, Tenant, Uid, VersionId, action,
 };
 use strongroom_crypto::Subject;
+use strongroom_runtime::fault;
 
-use super::{CallContext, CallError, Detail, Service, detail};
-use crate::registry::{Change, SealingAction, SecretAction, SecretLocator, StoredSecret};
+use super::{CallContext, CallError, Detail, Service, detail, grants, when};
+use crate::registry::{
+    Change, SealingAction, SecretAction, SecretLocator, SecretName, StoredSecret,
+};
 
 /// A secret to be made.
 #[derive(Clone, Debug)]
@@ -26,14 +29,16 @@ pub struct NewSecretRequest {
     /// Where its values come from.
     pub source: SecretSource,
     /// Who may read it.
-    pub access: Vec<SecretBinding>,
+    pub access: Vec<AccessBinding>,
+    /// The custom resource that holds it.
+    pub holder: Option<Uid>,
+    /// When new versions are made; none: by request only.
+    pub rotation: Option<RotationSchedule>,
 }
 
 /// Which secret is to be changed.
 #[derive(Clone, Debug)]
 pub struct SecretChange {
-    /// The ring.
-    pub ring: RingId,
     /// The secret.
     pub secret: SecretLocator,
     /// The head's `seq` that the caller read, if he wants it compared.
@@ -78,14 +83,19 @@ impl Service {
             ring: request.ring,
             name: request.name,
             source: request.source,
-            created: self.clock.now(),
+            created: self.time.now(),
             versions: Vec::new(),
             access: self.access(permit, request.access)?,
+            holder: request.holder,
+            rotation: None,
+            requests: HandledRequests::default(),
         };
+        let head = head.with_rotation(request.rotation)?;
         let mut detail = detail([
             ("secret", head.id.to_string()),
             ("name", head.name.to_string()),
-            ("access", grants(&head)),
+            ("access", grants(&head.access)),
+            ("rotation", when(head.rotation.as_ref())),
         ]);
         let (key, mut change) = self.secrets_key_for(permit).await?;
         let head = match &head.source {
@@ -134,11 +144,10 @@ impl Service {
     pub async fn describe_secret(
         &self,
         context: &CallContext,
-        ring: RingId,
         secret: &SecretLocator,
     ) -> Result<Arc<StoredSecret>, CallError> {
         let permit = self
-            .admit_secret::<action::DescribeSecret>(context, ring, secret)
+            .admit_secret::<action::DescribeSecret>(context, secret)
             .await?;
         let head = self.stored_secret(&permit, None);
         self.conclude(context, &permit, head.map(|head| (head, Detail::new())))
@@ -156,13 +165,13 @@ impl Service {
         value: &SecretValue,
     ) -> Result<Arc<StoredSecret>, CallError> {
         let permit = self
-            .admit_secret::<action::SetSecretValue>(context, change.ring, &change.secret)
+            .admit_secret::<action::SetSecretValue>(context, &change.secret)
             .await?;
         let outcome = async {
             let stored = self.stored_secret(&permit, change.etag)?;
-            let (epoch, now) = (self.registry.position().epoch, self.clock.now());
+            let (epoch, now) = (self.registry.position().epoch, self.time.now());
             let next = stored.head.set(value, epoch, now)?;
-            self.commit_version(&permit, context, &stored, next, value)
+            self.commit_version(&permit, context, &stored, next, value, Detail::new())
                 .await
         };
         let outcome = outcome.await;
@@ -179,7 +188,7 @@ impl Service {
         change: &SecretChange,
     ) -> Result<Arc<StoredSecret>, CallError> {
         let permit = self
-            .admit_secret::<action::RotateSecret>(context, change.ring, &change.secret)
+            .admit_secret::<action::RotateSecret>(context, &change.secret)
             .await?;
         let outcome = self.rotate_secret_with(&permit, context, change.etag).await;
         self.conclude_change(context, &permit, outcome).await
@@ -192,14 +201,32 @@ impl Service {
         etag: Option<u64>,
     ) -> Result<Arc<StoredSecret>, CallError> {
         let stored = self.stored_secret(permit, etag)?;
-        let (epoch, now) = (self.registry.position().epoch, self.clock.now());
+        let (epoch, now) = (self.registry.position().epoch, self.time.now());
         let next = stored.head.rotated(epoch, now)?;
+        self.commit_generated(permit, context, &stored, next, Detail::new())
+            .await
+    }
+
+    /// Makes the values of a new version of a generated secret and commits it; `told` is what the audit log says beside name
+    /// and version.
+    pub(super) async fn commit_generated(
+        &self,
+        permit: &Permit<action::RotateSecret>,
+        context: &CallContext,
+        before: &StoredSecret,
+        next: NextVersion,
+        told: Detail,
+    ) -> Result<Arc<StoredSecret>, CallError> {
         let SecretSource::Generate(fields) = &next.head.source else {
             return Err(CallError::SecretState(SecretStepError::Manual));
         };
+        fault::point!("key-service.rotate.decided");
         let value = SecretValue::generate(fields, strongroom_crypto::random::fill);
-        self.commit_version(permit, context, &stored, next.clone(), &value)
-            .await
+        let made = self
+            .commit_version(permit, context, before, next, &value, told)
+            .await?;
+        fault::point!("key-service.rotate.made");
+        Ok(made)
     }
 
     async fn commit_version<A: SecretAction + SealingAction>(
@@ -209,19 +236,18 @@ impl Service {
         before: &StoredSecret,
         next: NextVersion,
         value: &SecretValue,
+        mut told: Detail,
     ) -> Result<Arc<StoredSecret>, CallError> {
         let key = self.secrets_key(permit)?;
         let sealed = self.seal_value(&key, &next, value).await?;
-        let detail = detail([
-            ("name", next.head.name.to_string()),
-            ("version", next.version.to_string()),
-        ]);
+        told.insert("name".to_owned(), next.head.name.to_string());
+        told.insert("version".to_owned(), next.version.to_string());
         let change = Change::default()
             .secret_head(&next.head, before.seq)
             .sealed_value(&next, sealed);
         let committed = self
             .registry
-            .commit(permit, change, &context.origin, detail)
+            .commit(permit, change, &context.origin, told)
             .await?;
         Ok(stored(next.head, committed.position.seq))
     }
@@ -234,10 +260,10 @@ impl Service {
         &self,
         context: &CallContext,
         change: &SecretChange,
-        access: Vec<SecretBinding>,
+        access: Vec<AccessBinding>,
     ) -> Result<Arc<StoredSecret>, CallError> {
         let permit = self
-            .admit_secret::<action::SetSecretAccess>(context, change.ring, &change.secret)
+            .admit_secret::<action::SetSecretAccess>(context, &change.secret)
             .await?;
         let outcome = self
             .set_access_with(&permit, context, change.etag, access)
@@ -250,14 +276,17 @@ impl Service {
         permit: &Permit<action::SetSecretAccess>,
         context: &CallContext,
         etag: Option<u64>,
-        access: Vec<SecretBinding>,
+        access: Vec<AccessBinding>,
     ) -> Result<Arc<StoredSecret>, CallError> {
         let before = self.stored_secret(permit, etag)?;
         let head = before.head.with_access(self.access(permit, access)?);
         if head == before.head {
             return Ok(before);
         }
-        let detail = detail([("name", head.name.to_string()), ("access", grants(&head))]);
+        let detail = detail([
+            ("name", head.name.to_string()),
+            ("access", grants(&head.access)),
+        ]);
         let change = Change::default().secret_head(&head, before.seq);
         let committed = self
             .registry
@@ -275,14 +304,31 @@ impl Service {
         hex::encode(&digest[..8])
     }
 
+    /// A namespace as callers name it; the cluster may be left out where one is registered.
+    ///
+    /// # Errors
+    /// When it is not said which cluster is meant.
+    pub fn tenant(&self, cluster: Option<Name>, namespace: Name) -> Result<Tenant, CallError> {
+        let mut registered = self.workloads.clusters.iter();
+        let cluster = match (cluster, registered.next(), registered.next()) {
+            (Some(cluster), ..) => cluster,
+            (None, Some(only), None) => only.clone(),
+            (None, ..) => {
+                let sentence =
+                    "tenant.cluster: is required, since not exactly one cluster is registered";
+                return Err(CallError::Invalid(sentence.to_owned()));
+            }
+        };
+        Ok(Tenant { cluster, namespace })
+    }
+
     async fn admit_secret<A: SecretAction>(
         &self,
         context: &CallContext,
-        ring: RingId,
         secret: &SecretLocator,
     ) -> Result<Permit<A>, CallError> {
-        let resource = self.registry.find_secret(ring, secret);
-        let asked = AskedSecret { ring, secret };
+        let resource = self.registry.find_secret(secret);
+        let asked = AskedSecret(secret);
         self.admit::<A>(context, &asked, resource, NO_CONTEXT).await
     }
 
@@ -303,11 +349,11 @@ impl Service {
     fn access<A: Action>(
         &self,
         permit: &Permit<A>,
-        bindings: Vec<SecretBinding>,
-    ) -> Result<Arc<SecretAccess>, CallError> {
+        bindings: Vec<AccessBinding>,
+    ) -> Result<Arc<Access>, CallError> {
         let ring = self.registry.ring(permit);
         let ring = ring.ok_or_else(|| CallError::missing("ring of the secret"))?;
-        SecretAccess::new(ring.tenant().cloned(), bindings)
+        Access::new(ring.tenant().cloned(), bindings)
             .map(Arc::new)
             .map_err(|error| CallError::Invalid(error.to_string()))
     }
@@ -317,25 +363,18 @@ fn stored(head: SecretHead, seq: u64) -> Arc<StoredSecret> {
     Arc::new(StoredSecret { head, seq })
 }
 
-/// Who may read a secret, as the audit log shows it: `ROLE ACCOUNT#UID`, by comma.
-fn grants(head: &SecretHead) -> String {
-    let shown = |binding: &SecretBinding| format!("{} {}", binding.role.as_str(), binding.account);
-    let grants: Vec<String> = head.access.bindings().iter().map(shown).collect();
-    grants.join(",")
-}
-
 /// What the audit log shows of a secret that was asked for, found or not.
-struct AskedSecret<'a> {
-    ring: RingId,
-    secret: &'a SecretLocator,
-}
+struct AskedSecret<'a>(&'a SecretLocator);
 
 impl fmt::Display for AskedSecret<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { ring, secret } = self;
-        match secret {
-            SecretLocator::Id(secret) => write!(f, "secret/{ring}/{secret}"),
-            SecretLocator::Name(name) => write!(f, "secret/{ring}/name:{name}"),
+        match self.0 {
+            SecretLocator::Id(ring, secret) => write!(f, "secret/{ring}/{secret}"),
+            SecretLocator::Name(ring, name) => write!(f, "secret/{ring}/name:{name}"),
+            SecretLocator::Owned(SecretName { tenant, name }) => match tenant {
+                Some(tenant) => write!(f, "secret/owner:{tenant}/name:{name}"),
+                None => write!(f, "secret/owner:-/name:{name}"),
+            },
         }
     }
 }

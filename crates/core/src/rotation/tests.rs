@@ -108,6 +108,17 @@ fn a_clock_that_went_backwards_rotates_nothing() {
 }
 
 #[test]
+fn schedules_are_told_in_words() {
+    assert_eq!(every(90 * MINUTE).to_string(), "every 1h 30m");
+    let window = RotationWindow::new("0 3 * * 1-5", "Europe/Berlin", millis(2 * HOUR)).unwrap();
+    let weekdays = RotationSchedule::new(millis(30 * DAY), Some(window)).unwrap();
+    assert_eq!(
+        weekdays.to_string(),
+        "every 720h, in 2h from 0 3 * * 1-5 Europe/Berlin"
+    );
+}
+
+#[test]
 fn periods_have_limits() {
     for seconds in [0, 3599, 3650 * 24 * 3600 + 1] {
         let refused = RotationSchedule::new(Duration::from_secs(seconds), None);

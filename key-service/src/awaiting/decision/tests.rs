@@ -103,7 +103,7 @@ fn asked(seen: &Seen) -> [Step; 3] {
 #[test]
 fn the_table_is_the_one_that_was_read() {
     let mut table = format!(
-        "{:8}{:8}{:9}{:12}{:8}{:8}{:8}\n",
+        "{:8}{:8}{:9}{:12}{:8}{:8}{}\n",
         "store", "log", "token", "witness", "none", "stale", "fresh"
     );
     for ([store, log, token, witness], seen) in all() {

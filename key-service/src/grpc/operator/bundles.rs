@@ -20,7 +20,8 @@ pub(super) fn wanted(ring: &str, spec: Option<wire::BundleSpec>) -> Result<Wante
         default_mode,
         files,
     } = spec.ok_or_else(|| Status::invalid_argument("spec: is required"))?;
-    let default = mode(default_mode, FileMode::DEFAULT).map_err(|error| at("defaultMode", &error))?;
+    let default =
+        mode(default_mode, FileMode::DEFAULT).map_err(|error| at("defaultMode", &error))?;
     let files = files.into_iter().map(|it| file(it, default));
     let files = BundleFiles::new(files.collect::<Result<_, _>>()?);
     Ok(WantedBundle {

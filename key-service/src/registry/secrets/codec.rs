@@ -1,15 +1,17 @@
 //! Heads of secrets, from and to the bytes of the store. The tenant of a secret is that of its ring, in no second place.
 
-use std::sync::Arc;
-
 use strongroom_api::strongroom::storage::v1::{self as wire, generated_field, secret_head};
 use strongroom_core::{
-    Alphabet, FieldKind, FieldName, FieldNames, GeneratedField, GeneratedFields, Name, ObjectId,
-    RandomText, RingId, SecretAccess, SecretBinding, SecretHead, SecretId, SecretRole,
-    SecretSource, SecretStage, SecretVersion, Tenant, UnixMillis,
+    AccessRole, Alphabet, FieldKind, FieldName, FieldNames, GeneratedField, GeneratedFields, Name,
+    RandomText, RingId, SecretHead, SecretId, SecretSource, SecretStage, SecretVersion, Tenant,
+    UnixMillis,
 };
 
-use crate::registry::codec::{DecodeError, Decoded, id16, required, version_id};
+use crate::registry::{
+    access,
+    codec::{DecodeError, Decoded, decode_holder, id16, required, text, version_id},
+    rotation,
+};
 
 pub(crate) fn encode(head: &SecretHead) -> wire::SecretHead {
     let SecretHead {
@@ -20,6 +22,9 @@ pub(crate) fn encode(head: &SecretHead) -> wire::SecretHead {
         created,
         versions,
         access,
+        holder,
+        rotation: schedule,
+        requests,
     } = head;
     wire::SecretHead {
         id: id.as_bytes().to_vec(),
@@ -28,7 +33,10 @@ pub(crate) fn encode(head: &SecretHead) -> wire::SecretHead {
         source: Some(encode_source(source)),
         created_ms: created.as_i64(),
         versions: versions.iter().map(encode_version).collect(),
-        access: access.bindings().iter().map(encode_binding).collect(),
+        access: access::encode(access),
+        object_uid: text(holder.as_ref()),
+        rotation: schedule.as_ref().map(rotation::encode_schedule),
+        requests: rotation::encode_requests(requests),
     }
 }
 
@@ -73,19 +81,7 @@ fn encode_version(version: &SecretVersion) -> wire::SecretVersion {
     }
 }
 
-fn encode_binding(binding: &SecretBinding) -> wire::SecretBinding {
-    wire::SecretBinding {
-        role: match binding.role {
-            SecretRole::SecretReader => 1,
-        },
-        account: binding.account.name.to_string(),
-        account_uid: binding.account.uid.to_string(),
-    }
-}
-
 pub(crate) fn decode(record: wire::SecretHead, tenant: Option<Tenant>) -> Decoded<SecretHead> {
-    let bindings = record.access.iter().map(decode_binding);
-    let access = SecretAccess::new(tenant, bindings.collect::<Decoded<_>>()?);
     let versions = record.versions.into_iter().map(decode_version);
     let versions = versions.collect::<Decoded<Vec<_>>>()?;
     let newest_is_current = versions.iter().rev().map(|version| version.stage).eq([
@@ -107,7 +103,10 @@ pub(crate) fn decode(record: wire::SecretHead, tenant: Option<Tenant>) -> Decode
         source: decode_source(required(record.source, "source")?)?,
         created: UnixMillis::new(record.created_ms),
         versions,
-        access: Arc::new(access.map_err(|_| DecodeError("access"))?),
+        access: access::decode(tenant, &record.access, &[AccessRole::SecretReader])?,
+        holder: decode_holder(&record.object_uid)?,
+        rotation: rotation::decode_schedule(record.rotation)?,
+        requests: rotation::decode_requests(&record.requests)?,
     })
 }
 
@@ -162,25 +161,6 @@ fn decode_version(version: wire::SecretVersion) -> Decoded<SecretVersion> {
             _ => return Err(DecodeError("stage")),
         },
         created: UnixMillis::new(version.created_ms),
-    })
-}
-
-fn decode_binding(binding: &wire::SecretBinding) -> Decoded<SecretBinding> {
-    Ok(SecretBinding {
-        role: match binding.role {
-            1 => SecretRole::SecretReader,
-            _ => return Err(DecodeError("role")),
-        },
-        account: ObjectId {
-            name: binding
-                .account
-                .parse()
-                .map_err(|_| DecodeError("account"))?,
-            uid: binding
-                .account_uid
-                .parse()
-                .map_err(|_| DecodeError("account_uid"))?,
-        },
     })
 }
 

@@ -27,14 +27,6 @@ pub struct SecretName {
     pub name: Name,
 }
 
-impl StoredSecret {
-    /// How readers name it.
-    #[must_use]
-    pub fn name(&self) -> SecretName {
-        name(&self.head)
-    }
-}
-
 pub(super) fn name(head: &SecretHead) -> SecretName {
     SecretName {
         tenant: head.access.tenant().cloned(),
@@ -63,7 +55,7 @@ impl Secrets {
         self.keys.insert(stored.head.ring, Arc::new(stored));
     }
 
-    pub(super) fn head(&self, ring: RingId, secret: SecretId) -> Option<&Arc<StoredSecret>> {
+    pub(crate) fn head(&self, ring: RingId, secret: SecretId) -> Option<&Arc<StoredSecret>> {
         self.heads.get(&(ring, secret))
     }
 
@@ -76,7 +68,7 @@ impl Secrets {
     }
 
     /// The heads of a ring in the order of their ids, after `after`.
-    pub(super) fn of_ring(
+    pub(crate) fn of_ring(
         &self,
         ring: RingId,
         after: Option<SecretId>,

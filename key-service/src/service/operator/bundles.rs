@@ -6,9 +6,7 @@ use strongroom_core::{
     Bundle, BundleFile, BundleFiles, ContextDigest, FileContent, Name, Permit, Resource, action,
 };
 
-use super::{
-    ATTEMPTS, Applied, ObjectRef, Operator, came_second, claimed,
-};
+use super::{ATTEMPTS, Applied, ObjectRef, Operator, came_second, claimed};
 use crate::{
     registry::{Change, Ring, SecretName, StoredBundle},
     service::{CallError, Detail, Service, detail},
@@ -110,7 +108,12 @@ impl Service {
         let change = Change::default().bundle(tenant, &after, before.as_deref());
         let committed = self
             .registry
-            .commit(permit, change, &operator.context.origin, named(object, &after))
+            .commit(
+                permit,
+                change,
+                &operator.context.origin,
+                named(object, &after),
+            )
             .await?;
         let stored = Arc::new(StoredBundle {
             bundle: after,

@@ -3,22 +3,24 @@
 //! A name is looked up in the pod's own namespace alone, so that the sentences tell nothing of another tenant.
 
 use strongroom_auth::TokenError;
-use strongroom_core::{Name, ServiceAccount, Tenant};
+use strongroom_core::{AccessRole, FieldName, Name, SecretStage, ServiceAccount, Tenant};
 use tonic::Code;
+
+use crate::templates::TemplateError;
 
 /// Whose token it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose {
-    /// That of the driver who calls.
-    Driver,
-    /// That of the pod for which he calls.
+    /// That of the call.
+    Caller,
+    /// That of the pod for which a driver calls.
     Pod,
 }
 
 impl std::fmt::Display for Whose {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Driver => "the driver",
+            Self::Caller => "the caller",
             Self::Pod => "the pod",
         })
     }
@@ -28,7 +30,7 @@ impl std::fmt::Display for Whose {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PodError {
     /// A call without a token.
-    #[error("a token of the CSI driver's service account is required")]
+    #[error("a token of a service account is required, as `authorization: Bearer TOKEN`")]
     NoToken,
     /// A token does not count.
     #[error("{whose}: {error}")]
@@ -55,13 +57,53 @@ pub enum PodError {
         /// What it asked for.
         secret: Name,
     },
-    /// Nobody has set its value.
-    #[error("ManagedSecret {}/{secret} has no value yet; set it with `kubectl strongroom secret set`", .tenant.namespace)]
+    /// There is no such bundle.
+    #[error("there is no SecretBundle {}/{bundle}", .tenant.namespace)]
+    NoBundle {
+        /// The pod's namespace.
+        tenant: Tenant,
+        /// What it asked for.
+        bundle: Name,
+    },
+    /// Nobody has set its value, or it was set only once.
+    #[error("ManagedSecret {}/{secret} has no {}", .tenant.namespace, no_value(*.stage))]
     AwaitingValue {
         /// The pod's namespace.
         tenant: Tenant,
         /// What it asked for.
         secret: Name,
+        /// Which version.
+        stage: SecretStage,
+    },
+    /// The secret is there, but not what a file is made of.
+    #[error("ManagedSecret {}/{secret} has no field {field}", .tenant.namespace)]
+    FieldMissing {
+        /// The pod's namespace.
+        tenant: Tenant,
+        /// The secret.
+        secret: Name,
+        /// What the bundle asks for.
+        field: FieldName,
+    },
+    /// A template makes no file of what there is.
+    #[error("the template of {path} in SecretBundle {} failed: {error}", name(.tenant, .bundle.as_ref()))]
+    Template {
+        /// The pod's namespace.
+        tenant: Tenant,
+        /// The bundle.
+        bundle: Option<Name>,
+        /// The file.
+        path: String,
+        /// Why.
+        error: TemplateError,
+    },
+    /// More than a volume can hold.
+    #[error("the files of SecretBundle {} are too large together: a volume holds {} bytes", name(.tenant, .bundle.as_ref()), strongroom_core::VOLUME_BYTES_MAX)]
+    TooLarge {
+        /// The pod's namespace.
+        tenant: Tenant,
+        /// The bundle.
+        bundle: Option<Name>,
     },
     /// The pod's account has no role on it.
     #[error("ServiceAccount {}/{} has no role SecretReader on ManagedSecret {}/{secret}; add it under spec.access", .account.tenant.namespace, .account.id.name, .account.tenant.namespace)]
@@ -71,12 +113,36 @@ pub enum PodError {
         /// What it asked for.
         secret: Name,
     },
+    /// The pod's account has no role on the key.
+    #[error("ServiceAccount {}/{} has no role {} on CryptoKey {}/{key}; add it under spec.access", .account.tenant.namespace, .account.id.name, .role.as_str(), .account.tenant.namespace)]
+    KeyRoleMissing {
+        /// The pod's account.
+        account: ServiceAccount,
+        /// What it would need.
+        role: AccessRole,
+        /// The key.
+        key: Name,
+    },
     /// More streams than a driver that is replaced can have.
     #[error("the node has too many streams open")]
     TooManyStreams,
     /// More volumes than a node can have.
     #[error("the stream has too many volumes")]
     TooManyVolumes,
+}
+
+/// What is missing in a stage, and who brings it.
+const fn no_value(stage: SecretStage) -> &'static str {
+    match stage {
+        SecretStage::Current => "value yet; set it with `kubectl strongroom secret set`",
+        SecretStage::Previous => "previous value yet; a file can be `optional`",
+    }
+}
+
+/// `NAMESPACE/BUNDLE`.
+fn name(tenant: &Tenant, bundle: Option<&Name>) -> String {
+    let bundle = bundle.map(Name::as_str).unwrap_or_default();
+    format!("{}/{bundle}", tenant.namespace)
 }
 
 impl PodError {
@@ -93,9 +159,12 @@ impl PodError {
             Self::NotADriver(_) => "NotADriver",
             Self::NotThisNode => "NotThisNode",
             Self::NotThisPod => "NotThisPod",
-            Self::NoSecret { .. } => "NotFound",
+            Self::NoSecret { .. } | Self::NoBundle { .. } => "NotFound",
             Self::AwaitingValue { .. } => "AwaitingValue",
-            Self::RoleMissing { .. } => "RoleMissing",
+            Self::FieldMissing { .. } => "FieldMissing",
+            Self::Template { .. } => "TemplateFailed",
+            Self::TooLarge { .. } => "TooLarge",
+            Self::RoleMissing { .. } | Self::KeyRoleMissing { .. } => "RoleMissing",
             Self::TooManyStreams => "TooManyStreams",
             Self::TooManyVolumes => "TooManyVolumes",
         }
@@ -107,11 +176,26 @@ impl PodError {
             Self::NotADriver(_)
             | Self::NotThisNode
             | Self::NotThisPod
-            | Self::RoleMissing { .. } => Code::PermissionDenied,
-            Self::NoSecret { .. } => Code::NotFound,
-            Self::AwaitingValue { .. } => Code::FailedPrecondition,
+            | Self::RoleMissing { .. }
+            | Self::KeyRoleMissing { .. } => Code::PermissionDenied,
+            Self::NoSecret { .. } | Self::NoBundle { .. } => Code::NotFound,
+            Self::AwaitingValue { .. }
+            | Self::FieldMissing { .. }
+            | Self::Template { .. }
+            | Self::TooLarge { .. } => Code::FailedPrecondition,
             Self::TooManyStreams | Self::TooManyVolumes => Code::ResourceExhausted,
         }
+    }
+
+    /// Whether something that a file is made of is not there, which a file may allow.
+    pub(in crate::service) const fn is_absence(&self) -> bool {
+        matches!(
+            self,
+            Self::NoSecret { .. }
+                | Self::NoBundle { .. }
+                | Self::AwaitingValue { .. }
+                | Self::FieldMissing { .. }
+        )
     }
 
     /// Whether somebody may not, and not that something is missing.

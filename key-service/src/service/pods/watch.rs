@@ -11,7 +11,11 @@ use strongroom_auth::TokenError;
 use strongroom_core::{Name, PodIdentity, UnixMillis};
 use tokio::sync::broadcast;
 
-use super::{Driver, PodError, VolumeRequest, Wanted, Whose, streams::Place};
+use super::{
+    Driver, PodError, VolumeRequest, Wanted, Whose,
+    consumers::{Followed, Held},
+    streams::Place,
+};
 use crate::{
     registry::{Changed, ObjectKind},
     service::{CallError, Service},
@@ -54,6 +58,7 @@ pub struct Session {
     service: Arc<Service>,
     driver: Driver,
     volumes: HashMap<String, Watched>,
+    followed: Followed,
     _place: Place,
 }
 
@@ -90,6 +95,7 @@ impl Service {
     pub fn watch(self: &Arc<Self>, driver: Driver) -> Result<Session, CallError> {
         let cluster = driver.identity.account.tenant.cluster.clone();
         let node = (cluster, driver.identity.node.clone());
+        let followed = self.workloads.consumers.open(node.clone());
         let place = self.workloads.streams.admit(node);
         let place = place.ok_or(CallError::Pod(PodError::TooManyStreams))?;
         self.workloads.metrics.streams.inc();
@@ -97,6 +103,7 @@ impl Service {
             service: self.clone(),
             driver,
             volumes: HashMap::new(),
+            followed,
             _place: place,
         })
     }
@@ -117,18 +124,25 @@ impl Session {
             have,
         } = subscription;
         self.volumes.remove(&volume);
-        let watched = match self.admit(request, have).await {
-            Ok(watched) => watched,
+        let (watched, held) = match self.admit(request, have).await {
+            Ok(admitted) => admitted,
             Err(error) => {
+                self.followed.forget(&volume);
                 let reason = error.code();
                 return Some(Event::Ended { volume, reason });
             }
         };
+        let tenant = &watched.pod.account.tenant;
+        self.followed.follow(&volume, tenant, held);
         self.volumes.insert(volume.clone(), watched);
         self.look(&volume)
     }
 
-    async fn admit(&self, request: VolumeRequest, have: String) -> Result<Watched, CallError> {
+    async fn admit(
+        &self,
+        request: VolumeRequest,
+        have: String,
+    ) -> Result<(Watched, Held), CallError> {
         if self.volumes.len() >= VOLUMES_MAX {
             return Err(CallError::Pod(PodError::TooManyVolumes));
         }
@@ -137,26 +151,33 @@ impl Session {
             .service
             .planned(&self.driver, &pod.identity, &request.wanted)
             .await;
-        let names = match planned {
-            Ok(plan) => plan.names,
+        let (names, held) = match planned {
+            Ok(plan) => {
+                let holds_it = self.service.etag(&plan) == have;
+                let held = plan.held(holds_it);
+                (plan.names, held)
+            }
             // Whoever has nothing may wait for what is not there yet.
             Err(error) if error.is_absence() && have.is_empty() => {
-                self.service.names(&pod.identity, &request.wanted)
+                let names = self.service.names(&pod.identity, &request.wanted);
+                (names.clone(), unknown(&names))
             }
             Err(error) => return Err(error),
         };
-        Ok(Watched {
+        let watched = Watched {
             pod: pod.identity,
             expires: pod.expires,
             wanted: request.wanted,
             names,
             told: have,
-        })
+        };
+        Ok((watched, held))
     }
 
     /// Watches a volume no more.
     pub fn remove(&mut self, volume: &str) {
         self.volumes.remove(volume);
+        self.followed.forget(volume);
     }
 
     /// What there is to say once an object changed; none stands for any of them.
@@ -186,9 +207,12 @@ impl Session {
         let ended = self
             .volumes
             .extract_if(|_, watched| now >= watched.expires)
-            .map(|(volume, _)| Event::Ended {
-                volume,
-                reason: TokenError::Expired.word(),
+            .map(|(volume, _)| {
+                self.followed.forget(&volume);
+                Event::Ended {
+                    volume,
+                    reason: TokenError::Expired.word(),
+                }
             });
         Ok(ended.collect())
     }
@@ -202,7 +226,12 @@ impl Session {
             match self.service.plan(&watched.pod, &watched.wanted) {
                 Ok(plan) => {
                     let etag = self.service.etag(&plan);
-                    watched.names = plan.names;
+                    if watched.names != plan.names {
+                        let tenant = &watched.pod.account.tenant;
+                        let held = unknown(&plan.names);
+                        self.followed.follow(volume, tenant, held);
+                        watched.names = plan.names;
+                    }
                     if etag == watched.told {
                         return None;
                     }
@@ -217,10 +246,15 @@ impl Session {
                 Err(refused) => refused.error.code(),
             }
         };
-        self.volumes.remove(volume);
+        self.remove(volume);
         let volume = volume.to_owned();
         Some(Event::Ended { volume, reason })
     }
+}
+
+/// What a volume holds is what it was last known to hold.
+fn unknown(names: &BTreeSet<Name>) -> Held {
+    names.iter().map(|name| (name.clone(), None)).collect()
 }
 
 impl Drop for Session {

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use strongroom_core::{
-    FieldName, Permit, RingId, SecretStage, SecretStepError, SecretValue, VersionId, action,
+    FieldName, Permit, SecretStage, SecretStepError, SecretValue, VersionId, action,
 };
 
 use crate::{
@@ -14,8 +14,6 @@ use crate::{
 /// A value that a person wants to see.
 #[derive(Clone, Debug)]
 pub struct RevealRequest {
-    /// The ring.
-    pub ring: RingId,
     /// The secret.
     pub secret: SecretLocator,
     /// One field, or all of them.
@@ -43,6 +41,14 @@ pub struct Reason(String);
 #[error("a reason has 1 to 256 characters and no control characters")]
 pub struct InvalidReason;
 
+impl Reason {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for Reason {
     type Err = InvalidReason;
 
@@ -67,7 +73,7 @@ impl Service {
         request: &RevealRequest,
     ) -> Result<Revealed, CallError> {
         let permit = self
-            .admit_secret::<action::RevealSecret>(context, request.ring, &request.secret)
+            .admit_secret::<action::RevealSecret>(context, &request.secret)
             .await?;
         let outcome = self.reveal_with(&permit, request).await;
         self.conclude(context, &permit, outcome).await

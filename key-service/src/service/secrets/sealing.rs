@@ -54,7 +54,7 @@ impl Service {
         let ring = ring.ok_or_else(|| CallError::missing("ring of the secret"))?;
         let kek = self.registry.current_kek(permit);
         let kek = kek.ok_or_else(|| CallError::missing("KEK of the ring"))?;
-        let now = self.clock.now();
+        let now = self.time.now();
         let head = KeyHead::new(NewKey {
             id: KeyId::from_bytes(strongroom_crypto::random::public_bytes()),
             ring,

@@ -2,7 +2,12 @@
 
 use expect_test::expect;
 use prost::Message;
-use strongroom_core::{StoreEpoch, VersionId, VersionNumber};
+use std::{sync::Arc, time::Duration};
+
+use strongroom_core::{
+    Access, AccessBinding, AccessRole, HandledRequest, ObjectId, RotationSchedule, RotationWindow,
+    StoreEpoch, VersionId, VersionNumber,
+};
 
 use super::*;
 
@@ -46,16 +51,31 @@ fn manual() -> SecretSource {
     SecretSource::Manual(FieldNames::new(names.to_vec()).expect("are two"))
 }
 
+fn schedule() -> RotationSchedule {
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    let window = RotationWindow::new("0 3 * * 1-5", "Europe/Berlin", hours(2));
+    let window = window.expect("opens on workdays");
+    RotationSchedule::new(hours(720), Some(window)).expect("is long enough")
+}
+
+fn handled() -> HandledRequest {
+    HandledRequest {
+        id: "INC-42".parse().expect("is printable"),
+        version: version(2, SecretStage::Current).id,
+        time: UnixMillis::new(2_002),
+    }
+}
+
 /// A head in which every field is set.
 fn full(source: SecretSource) -> SecretHead {
-    let binding = SecretBinding {
-        role: SecretRole::SecretReader,
+    let binding = AccessBinding {
+        role: AccessRole::SecretReader,
         account: ObjectId {
             name: "api".parse().expect("a name"),
             uid: "uid-1".parse().expect("a uid"),
         },
     };
-    let access = SecretAccess::new(Some(tenant()), vec![binding]).expect("is one");
+    let access = Access::new(Some(tenant()), vec![binding]).expect("is one");
     SecretHead {
         id: SecretId::from_bytes([0xa1; 16]),
         ring: RingId::from_bytes([0xa2; 16]),
@@ -67,6 +87,9 @@ fn full(source: SecretSource) -> SecretHead {
             version(2, SecretStage::Current),
         ],
         access: Arc::new(access),
+        holder: Some("uid-2".parse().expect("a uid")),
+        rotation: Some(schedule()),
+        requests: [handled()].into_iter().collect(),
     }
 }
 
@@ -78,14 +101,14 @@ fn read(bytes: &[u8]) -> Decoded<SecretHead> {
 #[test]
 fn bytes_of_a_generated_secret_are_frozen() {
     let bytes = encode(&full(generated())).encode_to_vec();
-    expect!["0a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11210a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a21a026462223e0a0f0a08757365726e616d6512036170690a100a0870617373776f72641a04082010010a0c0a0473616c741a04081010020a0b0a0370696e1a040808100330e8073a0908011001180220d10f3a0908011002180120d20f420e080112036170691a057569642d31"].assert_eq(&hex::encode(&bytes));
+    expect!["0a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11210a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a21a026462223e0a0f0a08757365726e616d6512036170690a100a0870617373776f72641a04082010010a0c0a0473616c741a04081010020a0b0a0370696e1a040808100330e8073a0908011001180220d10f3a0908011002180120d20f420e080112036170691a057569642d314a057569642d325229088090fbd30912210a0b302033202a202a20312d35120d4575726f70652f4265726c696e1880bab7035a0f0a06494e432d34321001180220d20f"].assert_eq(&hex::encode(&bytes));
     assert_eq!(read(&bytes).expect("is a head"), full(generated()));
 }
 
 #[test]
 fn bytes_of_a_manual_secret_are_frozen() {
     let bytes = encode(&full(manual())).encode_to_vec();
-    expect!["0a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11210a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a21a0264622a0b0a036b65790a047573657230e8073a0908011001180220d10f3a0908011002180120d20f420e080112036170691a057569642d31"].assert_eq(&hex::encode(&bytes));
+    expect!["0a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11210a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a21a0264622a0b0a036b65790a047573657230e8073a0908011001180220d10f3a0908011002180120d20f420e080112036170691a057569642d314a057569642d325229088090fbd30912210a0b302033202a202a20312d35120d4575726f70652f4265726c696e1880bab7035a0f0a06494e432d34321001180220d20f"].assert_eq(&hex::encode(&bytes));
     assert_eq!(read(&bytes).expect("is a head"), full(manual()));
 }
 
