@@ -10,7 +10,7 @@ use strongroom_e2e::{
     issuer::{Issuer, Pod},
     world::wait,
 };
-use strongroom_hack::{cluster::ScopedCluster, installation::Program, programs::Build};
+use strongroom_hack::{cluster::ScopedCluster, installation::Program, programs::Programs};
 use strongroom_runtime::{
     SystemClock,
     tls::{self, Look, RemoteAddress, Trust},
@@ -28,8 +28,11 @@ const DRIVER: Pod = Pod {
     node: "node-1",
 };
 
-pub(crate) fn first_init_goes_through_the_request(cluster: &ScopedCluster) -> Result<()> {
-    let mut place = Place::lay_out(cluster, "strongroom-init-one", 29300, Build::Plain)?;
+pub(crate) fn first_init_goes_through_the_request(
+    cluster: &ScopedCluster,
+    programs: &Programs,
+) -> Result<()> {
+    let mut place = Place::lay_out(cluster, "strongroom-init-one", 29300, programs)?;
     place.start_both()?;
     place.wait_says(Program::HsmAgent, 200, "awaiting init")?;
     place.wait_says(Program::KeyService, 200, "awaiting init")?;

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use strongroom_hack::{cluster::ScopedCluster, installation::Program, programs::Build};
+use strongroom_hack::{cluster::ScopedCluster, installation::Program, programs::Programs};
 
 use crate::place::{Place, WITNESS, granted};
 
@@ -24,20 +24,30 @@ const KEY_SERVICE: [&str; 7] = [
     "key-service.awaiting.initialised",
 ];
 
-pub(crate) fn each_point_is_gone_on_from(cluster: &ScopedCluster) -> Result<()> {
+pub(crate) fn each_point_is_gone_on_from(
+    cluster: &ScopedCluster,
+    programs: &Programs,
+) -> Result<()> {
     for (number, point) in KEY_SERVICE.iter().enumerate() {
         let system = format!("strongroom-kill-{number}");
-        killed_key_service_goes_on(cluster, &system, point).with_context(|| (*point).to_owned())?;
+        killed_key_service_goes_on(cluster, programs, &system, point)
+            .with_context(|| (*point).to_owned())?;
     }
     for (number, point) in AGENT.iter().enumerate() {
         let system = format!("strongroom-kill-agent-{number}");
-        killed_token_goes_on(cluster, &system, point).with_context(|| (*point).to_owned())?;
+        killed_token_goes_on(cluster, programs, &system, point)
+            .with_context(|| (*point).to_owned())?;
     }
     Ok(())
 }
 
-fn killed_key_service_goes_on(cluster: &ScopedCluster, system: &str, point: &str) -> Result<()> {
-    let mut place = Place::lay_out(cluster, system, 29320, Build::FaultPoints)?;
+fn killed_key_service_goes_on(
+    cluster: &ScopedCluster,
+    programs: &Programs,
+    system: &str,
+    point: &str,
+) -> Result<()> {
+    let mut place = Place::lay_out(cluster, system, 29320, programs)?;
     place.start(Program::HsmAgent, "")?;
     place.start(Program::KeyService, &format!("{point}=kill"))?;
     place.wait_says(Program::KeyService, 200, "awaiting init")?;
@@ -51,8 +61,13 @@ fn killed_key_service_goes_on(cluster: &ScopedCluster, system: &str, point: &str
 }
 
 /// The agent's child that makes the token is killed; the key service has it made once more.
-fn killed_token_goes_on(cluster: &ScopedCluster, system: &str, point: &str) -> Result<()> {
-    let mut place = Place::lay_out(cluster, system, 29320, Build::FaultPoints)?;
+fn killed_token_goes_on(
+    cluster: &ScopedCluster,
+    programs: &Programs,
+    system: &str,
+    point: &str,
+) -> Result<()> {
+    let mut place = Place::lay_out(cluster, system, 29320, programs)?;
     place.start(Program::HsmAgent, &format!("{point}=kill"))?;
     place.start(Program::KeyService, "")?;
     place.wait_says(Program::KeyService, 200, "awaiting init")?;

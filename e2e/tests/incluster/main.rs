@@ -16,16 +16,16 @@ use strongroom_hack::{
 #[test]
 fn instance_is_made_by_request_and_by_nothing_else() -> Result<()> {
     // Built first, so that no story waits for a compiler.
-    Programs::ensure_built(Build::Plain)?;
+    let programs = Programs::ensure_built(Build::Plain)?;
     let cluster = ScopedCluster::up(Options::new("e2e-incluster".parse()?))?;
-    init::first_init_goes_through_the_request(&cluster)?;
-    volumes::late_volumes_and_other_instances_are_refused_by_name(&cluster)?;
+    init::first_init_goes_through_the_request(&cluster, &programs)?;
+    volumes::late_volumes_and_other_instances_are_refused_by_name(&cluster, &programs)?;
     Ok(())
 }
 
 #[test]
 fn init_that_is_killed_goes_on() -> Result<()> {
-    Programs::ensure_built(Build::FaultPoints)?;
+    let programs = Programs::ensure_built(Build::FaultPoints)?;
     let cluster = ScopedCluster::up(Options::new("e2e-incluster-kills".parse()?))?;
-    kills::each_point_is_gone_on_from(&cluster)
+    kills::each_point_is_gone_on_from(&cluster, &programs)
 }

@@ -20,7 +20,7 @@ use strongroom_e2e::{
 use strongroom_hack::{
     cluster::ScopedCluster,
     installation::{Answer, Installation, KEY_SERVICE_UID, Program, Settings},
-    programs::{Build, Programs},
+    programs::Programs,
 };
 
 const RIGHTS: &str = include_str!("rights.yaml");
@@ -45,12 +45,11 @@ impl<'a> Place<'a> {
         cluster: &'a ScopedCluster,
         system: &str,
         first_port: u16,
-        build: Build,
+        programs: &Programs,
     ) -> Result<Self> {
         cluster.kubectl_with_input(&["apply", "-f", "-"], &RIGHTS.replace("SYSTEM", system))?;
         let root = PathBuf::from("/var/lib/strongroom-test")
             .join(format!("{system}-{}", std::process::id()));
-        let programs = Programs::ensure_built(build)?;
         let mut settings = Settings::new(&root, programs.folder(), first_port);
         let kubeconfig = root.join("etc/kubeconfig");
         settings.kubernetes = Some(format!(
@@ -64,7 +63,7 @@ impl<'a> Place<'a> {
             forward: Forward::open(cluster.namespace().holder().id())?,
             installation,
             system: system.to_owned(),
-            programs,
+            programs: programs.clone(),
             running: Vec::new(),
             root,
         };

@@ -4,14 +4,15 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 use strongroom_api::strongroom::v1::DescribeInstanceRequest;
 use strongroom_e2e::native::Native;
-use strongroom_hack::{cluster::ScopedCluster, installation::Program, programs::Build};
+use strongroom_hack::{cluster::ScopedCluster, installation::Program, programs::Programs};
 
 use crate::place::{Place, WITNESS};
 
 pub(crate) fn late_volumes_and_other_instances_are_refused_by_name(
     cluster: &ScopedCluster,
+    programs: &Programs,
 ) -> Result<()> {
-    let mut place = Place::lay_out(cluster, "strongroom-init-two", 29310, Build::Plain)?;
+    let mut place = Place::lay_out(cluster, "strongroom-init-two", 29310, programs)?;
     place.start_both()?;
     place.granted()?;
     place.wait_serves()?;

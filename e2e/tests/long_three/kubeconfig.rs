@@ -85,17 +85,16 @@ fn may_read_a_certificate_request(trio: &Trio) -> Result<()> {
 /// The key service makes its ConfigMaps by itself, however late its rights come.
 fn shows_root_and_instance(trio: &Trio) -> Result<()> {
     let node = trio.first()?;
-    let read = |namespace: &str, name: &str, key: &str| {
+    let read = |name: &str, key: &str| {
         let path = format!("jsonpath={{.data.{key}}}");
-        let namespace = format!("--namespace={namespace}");
-        node.kubectl(&["get", "configmap", name, &namespace, "-o", &path])
+        let namespace = "--namespace=strongroom-system";
+        node.kubectl(&["get", "configmap", name, namespace, "-o", &path])
     };
     let root = fs::read_to_string(node.on_disk("/etc/strongroom/administrator/ca.pem"))?;
-    for namespace in ["strongroom-system", "strongroom-csi"] {
-        wait(LIMIT, "the root is shown", || {
-            Ok(read(namespace, "strongroom-ca", r"ca\.crt")?.trim() == root.trim())
-        })?;
-    }
+    wait(LIMIT, "the root is shown", || {
+        let shown = read("strongroom-ca", r"ca\.crt")?;
+        Ok(shown.trim() == root.trim())
+    })?;
     let values = trio
         .control_plane
         .strongroom_on(node, &["bootstrap", "values"])?;
@@ -105,7 +104,7 @@ fn shows_root_and_instance(trio: &Trio) -> Result<()> {
         "{values}"
     );
     wait(LIMIT, "the witness names the instance", || {
-        let named = read("strongroom-system", "strongroom-witness", "instanceId")?;
+        let named = read("strongroom-witness", "instanceId")?;
         Ok(named.len() == 32 && values.contains(&named))
     })?;
     let metrics = node.output("curl", &["-sS", "http://127.0.0.1:8080/metrics"])?;

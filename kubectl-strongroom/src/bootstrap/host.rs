@@ -166,7 +166,12 @@ fn taken_ports(settings: &Settings) -> Vec<u16> {
     let programs = settings.programs().iter();
     let probes = programs.map(|program| loopback(settings.probes(*program)));
     let service = settings.join.is_none().then_some(settings.address);
-    let all = service.into_iter().chain(settings.plugins).chain(probes);
+    let workloads = settings.access.is_some().then_some(settings.workloads);
+    let all = service
+        .into_iter()
+        .chain(workloads)
+        .chain(settings.plugins)
+        .chain(probes);
     all.filter(|address| TcpStream::connect_timeout(address, KNOCK_LIMIT).is_ok())
         .map(|address| address.port())
         .collect()

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::{
     join::Join,
     settings::{Program, Settings},
-    template::marked,
+    template::{fill, marked},
 };
 
 pub(super) const ETC: &str = "/etc/strongroom";
@@ -200,12 +200,28 @@ fn values(settings: &Settings) -> Vec<(&'static str, String)> {
                 format!("plugins:\n  listen: \"{address}\"\n")
             }),
         ),
+        ("workloads", workloads(settings)),
         ("endpoints", join.map_or_else(String::new, quoted)),
         (
             "root",
             join.map_or_else(String::new, |join| join.root_sha256.clone()),
         ),
     ]
+}
+
+/// Callers with tokens: only with access to the API server, which says whose keys they are.
+fn workloads(settings: &Settings) -> String {
+    match settings.access {
+        None => String::new(),
+        Some(_) => fill(
+            include_str!("templates/key-service-workloads.yaml"),
+            &[
+                ("address", settings.workloads.to_string()),
+                ("cluster", settings.cluster.to_string()),
+                ("kubeconfig", KUBECONFIG.to_owned()),
+            ],
+        ),
+    }
 }
 
 fn quoted(join: &Join) -> String {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use strongroom_core::Name;
 
 use super::{
     api_server::ApiServer,
@@ -80,6 +81,10 @@ pub(super) struct Settings {
     pub(super) access: Option<ClusterAccess>,
     /// Where plugins of other nodes come in.
     pub(super) plugins: Option<SocketAddr>,
+    /// Where operator and drivers come in.
+    pub(super) workloads: SocketAddr,
+    /// The name under which the cluster is registered.
+    pub(super) cluster: Name,
     /// The key service on another node, if this one gets the plugin alone.
     pub(super) join: Option<Join>,
     /// Whether files that were changed by hand are written anew.
@@ -95,7 +100,7 @@ pub(crate) enum SettingsError {
     #[error("user ids are three different numbers, and neither 0 nor {OVERFLOW_UID}")]
     Users,
     #[error(
-        "the three ports from --probes-port on, --port and --plugins-port must be five different ones"
+        "the three ports from --probes-port on, --port, --workloads-port and --plugins-port must be six different ones"
     )]
     Ports,
     #[error("plugins of other nodes do not reach loopback; give --address")]
@@ -145,6 +150,8 @@ impl Settings {
                 None => access(args, known_server)?,
             },
             plugins: args.plugins_port.map(|port| SocketAddr::new(address, port)),
+            workloads: SocketAddr::new(address, args.workloads_port),
+            cluster: args.cluster_name.clone(),
             join,
             overwrite: args.overwrite,
             started,
@@ -195,9 +202,13 @@ impl Users {
 fn check_ports(args: &BootstrapArgs) -> Result<(), SettingsError> {
     let first = args.probes_port;
     let last = first.checked_add(2).ok_or(SettingsError::Ports)?;
-    let others = [Some(args.port), args.plugins_port];
+    let others = [args.port, args.workloads_port]
+        .into_iter()
+        .chain(args.plugins_port);
+    let others: Vec<u16> = others.collect();
     let is_probe = |port: &u16| (first..=last).contains(port);
-    let clash = others.iter().flatten().any(is_probe) || others[0] == others[1];
+    let is_twice = |port: &u16| others.iter().filter(|other| *other == port).count() > 1;
+    let clash = others.iter().any(is_probe) || others.iter().any(is_twice);
     if first == 0 || clash {
         Err(SettingsError::Ports)
     } else {

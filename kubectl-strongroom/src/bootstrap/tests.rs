@@ -392,8 +392,10 @@ fn user_ids_and_ports_must_differ() {
         ["--probes-port=65534"],
         ["--port=8082"],
         ["--plugins-port=8443"],
+        ["--plugins-port=8445"],
+        ["--workloads-port=8443"],
     ] {
-        expect!["the three ports from --probes-port on, --port and --plugins-port must be five different ones"]
+        expect!["the three ports from --probes-port on, --port, --workloads-port and --plugins-port must be six different ones"]
             .assert_eq(&error(&more));
     }
 }

@@ -26,6 +26,10 @@ pub(crate) enum ValuesError {
     #[error("the key service's configuration cannot be read")]
     Config(#[source] serde_yaml_ng::Error),
     #[error(
+        "the key service has no port for operator and drivers; run `kubectl strongroom bootstrap` without --no-kubeconfig"
+    )]
+    NoWorkloads,
+    #[error(
         "the key service listens on loopback only, where no pod reaches it; run `kubectl strongroom bootstrap` with \
          --address"
     )]
@@ -51,6 +55,12 @@ struct KeyService {
 
 #[derive(Deserialize)]
 struct Config {
+    workloads: Option<Workloads>,
+}
+
+/// Where operator and drivers come in.
+#[derive(Deserialize)]
+struct Workloads {
     listen: std::net::SocketAddr,
 }
 
@@ -63,13 +73,14 @@ impl Values {
         let ca = CertificateDer::from_pem_slice(ca.as_bytes()).map_err(|_| ValuesError::NoRoot)?;
         let config = root.read(KEY_SERVICE_CONFIG)?.unwrap_or_default();
         let config: Config = serde_yaml_ng::from_str(&config).map_err(ValuesError::Config)?;
-        if config.listen.ip().is_loopback() {
+        let workloads = config.workloads.ok_or(ValuesError::NoWorkloads)?;
+        if workloads.listen.ip().is_loopback() {
             return Err(ValuesError::Loopback);
         }
         Ok(Self {
             key_service: KeyService {
                 mode: "External",
-                endpoints: vec![config.listen.to_string()],
+                endpoints: vec![workloads.listen.to_string()],
                 ca_sha256: hex::encode(digest(&SHA256, &ca)),
                 instance_id: identity.id,
             },
