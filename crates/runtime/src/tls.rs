@@ -4,11 +4,11 @@
 //! before the server has proved itself.
 
 mod address;
-mod bundle;
-mod trust;
 mod bearer;
+mod bundle;
 mod failure;
 mod pin;
+mod trust;
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
@@ -38,11 +38,11 @@ use tonic::{
 use tower::service_fn;
 
 pub use address::{InvalidAddress, RemoteAddress};
-pub use bundle::BundleError;
-pub use trust::{Look, Trust, following};
 pub use bearer::{Bearer, TokenError};
+pub use bundle::BundleError;
 pub use failure::CallFailure;
 pub use pin::{NotBelieved, Pin};
+pub use trust::{Look, Trust, following};
 
 const SERVER_NAME: &str = "key-service.strongroom.dev";
 /// For the connection and its handshake. With several endpoints that swallow every packet the next one still comes
