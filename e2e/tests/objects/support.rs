@@ -1,0 +1,330 @@
+//! What these stories share: an installation with two clusters that have everything in common but their keys, and processes
+//! of operators.
+
+use anyhow::{Context, Result};
+use strongroom_api::strongroom::v1::{
+    AccessRole, AcquireControlEpochRequest, ApplyKeyRequest, ApplyKeyRingRequest,
+    ApplySecretRequest, Binding, Fence, GeneratedField, GeneratedSource, KeyAlgorithm, KeyPurpose,
+    KeyRingState, KeyState, ObjectKind, ObjectRef, RandomText, ReadForPodRequest, ReleaseRequest,
+    SecretSource, SecretState, Want, generated_field::Kind, operator_client::OperatorClient,
+    pods_client::PodsClient, secret_source::Source,
+};
+use strongroom_e2e::{
+    issuer::{Issuer, Pod},
+    native::Native,
+    world::installation,
+};
+use strongroom_hack::installation::{Installation, Program};
+use tonic::{
+    Request, Status,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+};
+
+/// The pod of the main path, the driver on its node, and the operator.
+pub(crate) const API: Pod = Pod {
+    namespace: "payments",
+    account: "api",
+    account_uid: "uid-of-api",
+    name: "api-1",
+    node: "worker-1",
+};
+pub(crate) const DRIVER: Pod = Pod {
+    namespace: "strongroom-csi",
+    account: "strongroom-csi-driver",
+    account_uid: "uid-of-driver",
+    name: "csi-1",
+    node: "worker-1",
+};
+pub(crate) const OPERATOR: Pod = Pod {
+    namespace: "strongroom-system",
+    account: "strongroom-operator",
+    account_uid: "uid-of-operator",
+    name: "operator-1",
+    node: "worker-1",
+};
+
+/// Two clusters with one issuer text, the same names everywhere and the same uids: only their keys tell them apart.
+pub(crate) struct World {
+    pub(crate) installation: Installation,
+    pub(crate) east: Issuer,
+    pub(crate) west: Issuer,
+}
+
+impl World {
+    /// Brings everything up.
+    pub(crate) fn up(name: &str, first_port: u16) -> Result<Self> {
+        let mut installation = installation(name, first_port)?;
+        let text = "https://kubernetes.default.svc.cluster.local";
+        let (east, west) = (Issuer::new(text)?, Issuer::new(text)?);
+        for (name, issuer) in [("east", &east), ("west", &west)] {
+            let file = installation.path(&format!("etc/{name}.jwks"));
+            std::fs::write(&file, issuer.jwks())?;
+            let cluster = format!(
+                "{{name: {name}, issuer: '{text}', keysFile: {}, \
+                 drivers: [{{namespace: strongroom-csi, name: strongroom-csi-driver}}], \
+                 operators: [{{namespace: strongroom-system, name: strongroom-operator}}]}}",
+                file.display()
+            );
+            installation.settings_mut().clusters.push(cluster);
+        }
+        installation.write_configuration()?;
+        installation.bring_up()?;
+        installation.administrator("administrator")?;
+        Ok(Self {
+            installation,
+            east,
+            west,
+        })
+    }
+
+    pub(crate) async fn administrator(&self) -> Result<Native> {
+        Native::connect(&self.installation, "administrator").await
+    }
+
+    /// A connection of somebody with a token: the root is trusted, nobody has a certificate.
+    pub(crate) async fn workloads(&self) -> Result<Channel> {
+        self.workloads_at(&self.installation.workloads_address())
+            .await
+    }
+
+    pub(crate) async fn workloads_at(&self, address: &str) -> Result<Channel> {
+        let root = std::fs::read(self.installation.path("etc/administrator-root.crt"))?;
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(root))
+            .domain_name("key-service.strongroom.dev");
+        let endpoint = Endpoint::from_shared(format!("https://{address}"))?;
+        Ok(endpoint.tls_config(tls)?.connect().await?)
+    }
+
+    /// A process of a cluster's operator that has the control epoch.
+    pub(crate) async fn operator(&self, issuer: &Issuer) -> Result<Process> {
+        let mut process = Process::new(self.workloads().await?, issuer.token(&OPERATOR)?, 1);
+        process.acquire("uid-of-kube-system").await?;
+        Ok(process)
+    }
+
+    /// What the driver of a pod's node reads for it: the files' contents, by path.
+    pub(crate) async fn read(
+        &self,
+        issuer: &Issuer,
+        pod: &Pod,
+        secret: &str,
+    ) -> Result<Result<Vec<(String, Vec<u8>)>, Status>> {
+        let message = ReadForPodRequest {
+            pod_token: issuer.token(pod)?,
+            pod_uid: pod.uid(),
+            want: Some(Want {
+                secrets: vec![secret.to_owned()],
+                bundle: String::new(),
+            }),
+            have: String::new(),
+        };
+        let request = with_token(message, &issuer.token(&DRIVER)?)?;
+        let mut client = PodsClient::new(self.workloads().await?);
+        let read = client.read_for_pod(request).await;
+        let files = read.map(|answer| answer.into_inner().files);
+        Ok(files.map(|files| files.into_iter().map(|it| (it.path, it.content)).collect()))
+    }
+
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        self.installation.stop(Program::KeyService)?;
+        self.installation.start(Program::KeyService, &[])?;
+        self.installation.wait_ready(Program::KeyService)
+    }
+
+    /// Everything in the audit log so far.
+    pub(crate) fn audit(&self) -> Result<String> {
+        let mut text = String::new();
+        for file in std::fs::read_dir(self.installation.audit_dir())? {
+            let file = file?;
+            if file.file_type()?.is_file() {
+                text.push_str(&String::from_utf8_lossy(&std::fs::read(file.path())?));
+            }
+        }
+        Ok(text)
+    }
+
+    pub(crate) fn down(mut self) -> Result<()> {
+        self.installation.stop_all()?;
+        Ok(std::fs::remove_dir_all(self.installation.path(""))?)
+    }
+}
+
+/// A message with a token.
+pub(crate) fn with_token<T>(message: T, token: &str) -> Result<Request<T>> {
+    let mut request = Request::new(message);
+    let bearer = format!("Bearer {token}").parse()?;
+    request.metadata_mut().insert("authorization", bearer);
+    Ok(request)
+}
+
+/// One process of an operator.
+#[derive(Clone)]
+pub(crate) struct Process {
+    client: OperatorClient<Channel>,
+    token: String,
+    fence: Fence,
+}
+
+impl Process {
+    pub(crate) fn new(channel: Channel, token: String, number: u8) -> Self {
+        Self {
+            client: OperatorClient::new(channel),
+            token,
+            fence: Fence {
+                control_epoch: 0,
+                process: format!("{number:02x}").repeat(16),
+            },
+        }
+    }
+
+    /// The same, as if it had been given this epoch.
+    pub(crate) fn with_epoch(mut self, epoch: u64) -> Self {
+        self.fence.control_epoch = epoch;
+        self
+    }
+
+    pub(crate) fn request<T>(&self, message: T) -> Result<Request<T>> {
+        with_token(message, &self.token)
+    }
+
+    pub(crate) fn client(&self) -> OperatorClient<Channel> {
+        self.client.clone()
+    }
+
+    pub(crate) fn fence(&self) -> Option<Fence> {
+        Some(self.fence.clone())
+    }
+
+    /// Becomes the process that may change anything.
+    pub(crate) async fn acquire(&mut self, cluster_uid: &str) -> Result<u64> {
+        let message = AcquireControlEpochRequest {
+            process: self.fence.process.clone(),
+            cluster_uid: cluster_uid.to_owned(),
+        };
+        let acquired = self
+            .client
+            .acquire_control_epoch(self.request(message)?)
+            .await?;
+        self.fence.control_epoch = acquired.into_inner().control_epoch;
+        Ok(self.fence.control_epoch)
+    }
+
+    pub(crate) async fn ring(
+        &self,
+        object: &ObjectRef,
+        access: Vec<Binding>,
+    ) -> Result<Result<KeyRingState, Status>> {
+        let message = ApplyKeyRingRequest {
+            fence: self.fence(),
+            object: Some(object.clone()),
+            access,
+            keep_access: false,
+        };
+        let applied = self.client().apply_key_ring(self.request(message)?).await;
+        Ok(applied.map(tonic::Response::into_inner))
+    }
+
+    pub(crate) async fn key(
+        &self,
+        object: &ObjectRef,
+        ring: &str,
+    ) -> Result<Result<KeyState, Status>> {
+        let message = ApplyKeyRequest {
+            fence: self.fence(),
+            object: Some(object.clone()),
+            ring: ring.to_owned(),
+            purpose: KeyPurpose::EncryptDecrypt.into(),
+            algorithm: KeyAlgorithm::Aes256Gcm.into(),
+            rotation: None,
+            access: Vec::new(),
+            keep_access: false,
+        };
+        let applied = self.client().apply_key(self.request(message)?).await;
+        Ok(applied.map(tonic::Response::into_inner))
+    }
+
+    pub(crate) async fn secret(
+        &self,
+        object: &ObjectRef,
+        ring: &str,
+        access: Vec<Binding>,
+    ) -> Result<Result<SecretState, Status>> {
+        let message = secret_request(self.fence(), object, ring, access);
+        let applied = self.client().apply_secret(self.request(message)?).await;
+        Ok(applied.map(tonic::Response::into_inner))
+    }
+
+    pub(crate) async fn release(
+        &self,
+        kind: ObjectKind,
+        object: &ObjectRef,
+    ) -> Result<Result<String, Status>> {
+        let message = ReleaseRequest {
+            fence: self.fence(),
+            kind: kind.into(),
+            object: Some(object.clone()),
+        };
+        let released = self.client().release(self.request(message)?).await;
+        Ok(released.map(|answer| answer.into_inner().kept))
+    }
+}
+
+/// A custom resource whose namespace has the uid `NAMESPACE_UID`.
+pub(crate) fn object(namespace: &str, namespace_uid: &str, name: &str, uid: &str) -> ObjectRef {
+    ObjectRef {
+        namespace: namespace.to_owned(),
+        namespace_uid: namespace_uid.to_owned(),
+        name: name.to_owned(),
+        uid: uid.to_owned(),
+    }
+}
+
+pub(crate) fn secret_request(
+    fence: Option<Fence>,
+    object: &ObjectRef,
+    ring: &str,
+    access: Vec<Binding>,
+) -> ApplySecretRequest {
+    ApplySecretRequest {
+        fence,
+        object: Some(object.clone()),
+        ring: ring.to_owned(),
+        source: Some(generated(32)),
+        rotation: None,
+        access,
+        keep_access: false,
+    }
+}
+
+/// A random `password` of so many characters.
+pub(crate) fn generated(length: u32) -> SecretSource {
+    let field = GeneratedField {
+        name: "password".to_owned(),
+        kind: Some(Kind::Random(RandomText {
+            length,
+            ..RandomText::default()
+        })),
+    };
+    SecretSource {
+        source: Some(Source::Generate(GeneratedSource {
+            fields: vec![field],
+        })),
+    }
+}
+
+pub(crate) fn reader(pod: &Pod) -> Binding {
+    Binding {
+        role: AccessRole::SecretReader.into(),
+        service_account: pod.account.to_owned(),
+        service_account_uid: pod.account_uid.to_owned(),
+    }
+}
+
+/// The word of a refusal.
+pub(crate) fn word<T>(outcome: Result<T, Status>) -> Result<String> {
+    let status = outcome.err().context("was not refused")?;
+    let word = status.metadata().get("strongroom-reason");
+    let word = word.with_context(|| format!("no word: {status}"))?;
+    Ok(word.to_str()?.to_owned())
+}
