@@ -180,10 +180,13 @@ impl Service {
             stage,
             ..
         } = wanted;
+        let before = plan.grants.len();
         let grant = self.add_grant(plan, pod, secret, *stage)?;
         if grant.stored.head.source.has(field) {
             return Ok(());
         }
+        // What gives no file is not read for it.
+        plan.grants.truncate(before);
         let tenant = pod.account.tenant.clone();
         Err(Refused::secret(
             secret,
