@@ -61,3 +61,51 @@ pub(super) fn decode_requests(records: &[wire::HandledRequest]) -> Decoded<Handl
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn windowed() -> wire::RotationSchedule {
+        wire::RotationSchedule {
+            period_ms: 3_600_000,
+            window: Some(wire::RotationWindow {
+                cron: "0 3 * * *".to_owned(),
+                time_zone: "Europe/Berlin".to_owned(),
+                duration_ms: 600_000,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_schedule_reads_back_what_it_wrote() {
+        let schedule = decode_schedule(Some(windowed())).expect("is one");
+        let schedule = schedule.expect("is there");
+        assert!(encode_schedule(&schedule) == windowed());
+        assert_eq!(decode_schedule(None).expect("is none"), None);
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_refused_by_name() {
+        let refused = |change: fn(&mut wire::RotationSchedule)| {
+            let mut record = windowed();
+            change(&mut record);
+            decode_schedule(Some(record)).expect_err("is refused").0
+        };
+        assert_eq!(refused(|it| it.period_ms = 1), "period_ms");
+        let cron =
+            |it: &mut wire::RotationSchedule| it.window = Some(wire::RotationWindow::default());
+        assert_eq!(refused(cron), "window");
+        let handled = |id: &str, number| wire::HandledRequest {
+            id: id.to_owned(),
+            epoch: 1,
+            number,
+            time_ms: 7,
+        };
+        let refused = |record| decode_requests(&[record]).expect_err("is refused").0;
+        assert_eq!(refused(handled("", 1)), "request");
+        assert_eq!(refused(handled("a", 0)), "version number");
+        let kept = decode_requests(&[handled("a", 1)]).expect("is one");
+        assert!(encode_requests(&kept) == [handled("a", 1)]);
+    }
+}

@@ -5,8 +5,8 @@ use prost::Message;
 use std::{sync::Arc, time::Duration};
 
 use strongroom_core::{
-    Access, AccessBinding, AccessRole, HandledRequest, ObjectId, RotationSchedule, RotationWindow,
-    StoreEpoch, VersionId, VersionNumber,
+    Access, AccessBinding, AccessRole, HandledRequest, HandledRequests, ObjectId, RotationSchedule,
+    RotationWindow, StoreEpoch, VersionId, VersionNumber,
 };
 
 use super::*;
@@ -110,6 +110,23 @@ fn bytes_of_a_manual_secret_are_frozen() {
     let bytes = encode(&full(manual())).encode_to_vec();
     expect!["0a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11210a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a21a0264622a0b0a036b65790a047573657230e8073a0908011001180220d10f3a0908011002180120d20f420e080112036170691a057569642d314a057569642d325229088090fbd30912210a0b302033202a202a20312d35120d4575726f70652f4265726c696e1880bab7035a0f0a06494e432d34321001180220d20f"].assert_eq(&hex::encode(&bytes));
     assert_eq!(read(&bytes).expect("is a head"), full(manual()));
+}
+
+#[test]
+fn bytes_from_before_there_were_custom_resources_are_read() {
+    let bytes = hex::decode(
+        "0a10a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a11210a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a21a0264622a0b0a036b65790a047573657230e8073a0908011001180220d10f3a0908011002180120d20f420e080112036170691a057569642d31",
+    );
+    let former = SecretHead {
+        holder: None,
+        rotation: None,
+        requests: HandledRequests::default(),
+        ..full(manual())
+    };
+    assert_eq!(
+        read(&bytes.expect("are digits")).expect("is a head"),
+        former
+    );
 }
 
 #[test]
