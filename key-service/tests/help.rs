@@ -33,6 +33,9 @@ fn help_names_every_command() {
           init               Makes a new instance: keys in the token, store, certificate authority, the key
                              of etcd
           serve              Serves until it is told to stop
+          folders            Makes the folders of the configuration on the volumes of a pod: those of store,
+                             audit log and sockets
+          request-init       Asks the key service of a cluster to make its instance, and waits
           admin-certificate  Gets a certificate for an administrator from the running service
           check-config       Checks a configuration file and exits
           help               Print this message or the help of the given subcommand(s)
@@ -41,6 +44,39 @@ fn help_names_every_command() {
           -h, --help     Print help
           -V, --version  Print version
     "#]],
+    );
+}
+
+#[test]
+fn help_of_request_init_tells_exit_codes() {
+    check(
+        &["request-init", "--help"],
+        &expect![[r#"
+            Asks the key service of a cluster to make its instance, and waits
+
+            For the job that the chart runs after an install. Where an instance is it says so and succeeds. Exit
+            code 0 when there is an instance, 1 when the key service refuses, 3 when there was no answer in
+            time.
+
+            Usage: key-service request-init [OPTIONS]
+
+            Options:
+                  --namespace <NAME>
+                      Namespace of the key service
+
+                      [default: strongroom-system]
+
+                  --kubeconfig <FILE>
+                      A kubeconfig [default: the service account of the pod]
+
+                  --timeout <DURATION>
+                      How long to wait for the answer, such as 90s or 5m
+
+                      [default: 5m]
+
+              -h, --help
+                      Print help (see a summary with '-h')
+        "#]],
     );
 }
 

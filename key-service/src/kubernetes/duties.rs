@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -81,6 +82,15 @@ impl Duty {
         match self {
             Self::Keys | Self::Witness | Self::Authority(_) => PERIOD,
             Self::Requests => REQUESTS_PERIOD,
+        }
+    }
+}
+
+impl fmt::Display for Duty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Authority(namespace) => write!(f, "{} in {namespace}", self.name()),
+            Self::Keys | Self::Witness | Self::Requests => f.write_str(self.name()),
         }
     }
 }
@@ -210,7 +220,7 @@ impl Worker {
         match done {
             Ok(()) => {
                 if entry.failures > 0 {
-                    tracing::info!(duty = ?entry.duty, "done after all");
+                    tracing::info!(duty = %entry.duty, "done after all");
                 }
                 entry.failures = 0;
                 entry.due = Instant::now() + entry.duty.period();
@@ -218,9 +228,9 @@ impl Worker {
             Err(error) => {
                 let error = Chain(&error).to_string();
                 if entry.failures == 0 {
-                    tracing::warn!(duty = ?entry.duty, error, "not done yet, tried again for ever");
+                    tracing::warn!(duty = %entry.duty, error, "not done yet, tried again for ever");
                 } else {
-                    tracing::debug!(duty = ?entry.duty, error, "not done yet");
+                    tracing::debug!(duty = %entry.duty, error, "not done yet");
                 }
                 entry.failures = entry.failures.saturating_add(1);
                 entry.due = Instant::now() + pause(entry.failures);
