@@ -230,7 +230,10 @@ async fn a_namespace_stands_for_its_ring(
     ring: &KeyRing,
 ) -> Result<()> {
     let east = describe_of(native, "east", "payments").await?;
-    ensure!(east == describe(native, ring, "db").await?, "another secret");
+    ensure!(
+        east == describe(native, ring, "db").await?,
+        "another secret"
+    );
     let west = describe_of(native, "west", "payments").await?;
     ensure!(west.ring_id != ring.id, "the secret of another cluster");
     let nowhere = describe_of(native, "east", "nowhere").await;
@@ -244,7 +247,11 @@ async fn a_namespace_stands_for_its_ring(
         ..reveal_request(ring, "db", SecretStage::Current)
     };
     let by_ring = reveal(alice, ring, "db", SecretStage::Current).await?;
-    let by_tenant = alice.secrets().reveal_secret(of("east")).await?.into_inner();
+    let by_tenant = alice
+        .secrets()
+        .reveal_secret(of("east"))
+        .await?
+        .into_inner();
     ensure!(by_tenant == by_ring, "another value");
     let foreign = alice.secrets().reveal_secret(of("west")).await;
     expect(foreign, Code::NotFound, "not found")?;
