@@ -272,6 +272,24 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_of_a_pod_is_valid() {
+        let config = load(include_str!("../../config/hsm-agent-incluster.yaml")).unwrap();
+        assert_eq!(config.token.make, MakeBy::Request);
+    }
+
+    #[test]
+    fn only_softhsms_token_is_made_by_request() {
+        let foreign = SAMPLE
+            .replace("type: SoftHSM", "type: PKCS11")
+            .replace("make: Command", "make: Request")
+            .replace("# pinFile:", "pinFile:");
+        assert_eq!(
+            load(&foreign).unwrap_err(),
+            "token.make: Request is for SoftHSM; another token is made with its maker's tools"
+        );
+    }
+
+    #[test]
     fn the_sample_shows_every_call() {
         let uncommented = SAMPLE.replace("# allow:", "allow:");
         assert_eq!(
