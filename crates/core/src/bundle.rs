@@ -41,7 +41,8 @@ pub struct Bundle {
     pub files: BundleFiles,
 }
 
-/// Permission bits of a file, without setuid and its like.
+/// Bits for reading and writing a file: nothing in a volume is to be executed. The mount says so too, but container runtimes
+/// drop that from a read-only bind of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileMode(u32);
 
@@ -54,7 +55,7 @@ impl FileMode {
     /// # Errors
     /// When there are other bits.
     pub const fn new(bits: u32) -> Result<Self, BundleError> {
-        if bits <= 0o777 {
+        if bits & !0o666 == 0 {
             Ok(Self(bits))
         } else {
             Err(BundleError::Mode(bits))

@@ -11,7 +11,8 @@ pub const PATH_PARTS_MAX: usize = 8;
 const PART_BYTES_MAX: usize = 253;
 /// Files of one volume: 64 secrets of 64 fields.
 const FILES_MAX: usize = 4096;
-const PERMISSIONS: u32 = 0o777;
+/// For reading and writing. A container runtime drops `noexec` from a read-only bind, so that the mode has to say it as well.
+const PERMISSIONS: u32 = 0o666;
 /// What the kernel takes for "no such id".
 const NO_ID: u32 = u32::MAX;
 /// Memory of a file is counted in pages.
@@ -39,7 +40,7 @@ pub enum InvalidFile {
     /// There are two of the path, or a file would be a folder too.
     #[error("{0:?} is there twice, or is a folder too")]
     Twice(String),
-    /// The mode has bits that are no permissions.
+    /// The mode has bits that are not for reading or writing.
     #[error("{path:?} has mode {mode:o}")]
     Mode {
         /// The file.
@@ -222,7 +223,7 @@ mod tests {
 
     #[test]
     fn bits_beyond_permissions_are_refused() {
-        for mode in [0o4755, 0o2755, 0o1777, 0o10000] {
+        for mode in [0o4644, 0o2644, 0o1666, 0o10000, 0o555, 0o100] {
             let mut files = FileSet::default();
             let outcome = files.add("a", File { mode, ..file() });
             assert!(matches!(outcome, Err(InvalidFile::Mode { .. })), "{mode:o}");

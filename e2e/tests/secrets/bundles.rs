@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use strongroom_api::strongroom::v1::{
     AcquireControlEpochRequest, ApplyBundleRequest, ApplyOutcome, BundleFile, BundleSpec,
-    BundleState, FieldFile, Fence, KeyRing, ObjectKind, ObjectRef, ReadForPodRequest,
+    BundleState, Fence, FieldFile, KeyRing, ObjectKind, ObjectRef, ReadForPodRequest,
     ReadForPodResponse, ReleaseRequest, RotateSecretRequest, SecretStage, TemplateFile, VolumeFile,
     VolumeSubscription, Want, bundle_file::Content, operator_client::OperatorClient,
 };
@@ -21,7 +21,8 @@ use super::{
 
 const PROCESS: &str = "0123456789abcdef0123456789abcdef";
 /// As users write it, but for the values: `/` and `:` in a password would break the URL without the filter.
-const ENV: &str = "DATABASE_URL=postgres://{{ db.username }}:{{ db.password | urlencode }}@pg/payments\n";
+const ENV: &str =
+    "DATABASE_URL=postgres://{{ db.username }}:{{ db.password | urlencode }}@pg/payments\n";
 
 fn from(path: &str, secret: &str, field: &str) -> BundleFile {
     BundleFile {
@@ -128,7 +129,13 @@ impl Operator {
             object: Some(object("api", uid)),
         };
         let request = as_driver(request, &self.token)?;
-        Ok(self.client.clone().release(request).await?.into_inner().kept)
+        Ok(self
+            .client
+            .clone()
+            .release(request)
+            .await?
+            .into_inner()
+            .kept)
     }
 }
 
@@ -164,7 +171,11 @@ fn refused(answer: Result<ReadForPodResponse, Status>) -> Result<(Code, String, 
     let status = answer.err().context("nothing was refused")?;
     let reason = status.metadata().get("strongroom-reason");
     let reason = reason.and_then(|it| it.to_str().ok()).unwrap_or_default();
-    Ok((status.code(), reason.to_owned(), status.message().to_owned()))
+    Ok((
+        status.code(),
+        reason.to_owned(),
+        status.message().to_owned(),
+    ))
 }
 
 fn file<'a>(files: &'a [VolumeFile], path: &str) -> Result<&'a VolumeFile> {
@@ -321,7 +332,10 @@ async fn all_files_or_none(
         let applied = operator.apply(vec![open(), with]).await??;
         ensure!(applied.outcome() == ApplyOutcome::Updated);
         let refused = refused(read(world, &API, "").await?)?;
-        ensure!((refused.1.as_str(), refused.2.as_str()) == (reason, words), "{refused:?}");
+        ensure!(
+            (refused.1.as_str(), refused.2.as_str()) == (reason, words),
+            "{refused:?}"
+        );
     }
     // Whatever was tried, what is there now is given whole.
     operator.apply(api()).await??;
@@ -342,16 +356,34 @@ async fn hostile_bundles_are_refused(world: &World, operator: &Operator) -> Resu
     for (files, words) in [
         (vec![], "spec.files: a bundle has 1 to 128 files"),
         (vec![of("../x")], "spec.files: \"../x\": a path is relative"),
-        (vec![of("/etc/passwd")], "spec.files: \"/etc/passwd\": a path is relative"),
-        (vec![of("..data/x")], "spec.files: \"..data/x\": a path is relative"),
-        (vec![of("x"), of("x")], "spec.files: the path x is there twice"),
-        (vec![of("x/y"), of("x")], "spec.files: x cannot be a file, since x/y lies below it"),
-        (vec![mode(0o4755)], "spec.files: x: mode 4755 has more than permission bits"),
+        (
+            vec![of("/etc/passwd")],
+            "spec.files: \"/etc/passwd\": a path is relative",
+        ),
+        (
+            vec![of("..data/x")],
+            "spec.files: \"..data/x\": a path is relative",
+        ),
+        (
+            vec![of("x"), of("x")],
+            "spec.files: the path x is there twice",
+        ),
+        (
+            vec![of("x/y"), of("x")],
+            "spec.files: x cannot be a file, since x/y lies below it",
+        ),
+        (
+            vec![mode(0o4755)],
+            "spec.files: x: mode 4755 has other bits than those for reading and writing",
+        ),
         (
             vec![template("x", &["db"], "{{ other.password }}")],
             "spec.files: template of x: \"other\" is none of the secrets",
         ),
-        (vec![template("x", &["db"], "{{ db.")], "spec.files: template of x: line 1: "),
+        (
+            vec![template("x", &["db"], "{{ db.")],
+            "spec.files: template of x: line 1: ",
+        ),
         (
             vec![template("x", &["db"], "{% include '/etc/passwd' %}")],
             "spec.files: template of x: line 1: ",
@@ -361,7 +393,11 @@ async fn hostile_bundles_are_refused(world: &World, operator: &Operator) -> Resu
             "spec.files: template of x: it",
         ),
         (
-            vec![template("x", &["db"], &format!("{{{{ {}1 }}}}", "-".repeat(15_000)))],
+            vec![template(
+                "x",
+                &["db"],
+                &format!("{{{{ {}1 }}}}", "-".repeat(15_000)),
+            )],
             "",
         ),
     ] {
@@ -370,7 +406,9 @@ async fn hostile_bundles_are_refused(world: &World, operator: &Operator) -> Resu
             // Whatever it is, the service goes on.
             continue;
         }
-        let status = applied.err().with_context(|| format!("accepted: {words}"))?;
+        let status = applied
+            .err()
+            .with_context(|| format!("accepted: {words}"))?;
         ensure!(status.code() == Code::InvalidArgument, "{status:?}");
         ensure!(status.message().starts_with(words), "{status:?}");
     }
@@ -409,7 +447,10 @@ async fn stream_tells_of_the_bundle(
     let changed = vec![from("password", "db", "password")];
     operator.apply(changed).await??;
     told.push(stream.next().await?);
-    ensure!(told.iter().all(|event| event.starts_with("v etag ")), "{told:?}");
+    ensure!(
+        told.iter().all(|event| event.starts_with("v etag ")),
+        "{told:?}"
+    );
     let distinct: std::collections::BTreeSet<&String> = told.iter().collect();
     ensure!(distinct.len() == 4, "{told:?}");
     let now = read(world, &API, "").await??;

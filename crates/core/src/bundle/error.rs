@@ -30,8 +30,8 @@ pub enum BundleError {
         /// The file that would have to be a folder.
         folder: String,
     },
-    /// Bits beyond permissions.
-    #[error("mode {0:o} has more than permission bits, which are at most 777")]
+    /// Bits beyond those.
+    #[error("mode {0:o} has other bits than those for reading and writing, which are at most 666")]
     Mode(u32),
     /// The number that stands for nobody.
     #[error("the owner or group of {0} is the number that stands for none")]

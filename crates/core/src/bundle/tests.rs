@@ -84,9 +84,9 @@ proptest! {
 }
 
 #[test]
-fn modes_are_permissions_and_nothing_else() {
-    assert_eq!(FileMode::new(0o777).map(FileMode::bits), Ok(0o777));
-    for bits in [0o1000, 0o4755, 0o2755, u32::MAX] {
+fn modes_are_for_reading_and_writing_and_nothing_else() {
+    assert_eq!(FileMode::new(0o666).map(FileMode::bits), Ok(0o666));
+    for bits in [0o100, 0o555, 0o1000, 0o4644, 0o2644, u32::MAX] {
         assert_eq!(FileMode::new(bits), Err(BundleError::Mode(bits)));
     }
 }
