@@ -49,6 +49,8 @@ pub struct Delivery {
     /// The namespace.
     pub tenant: Tenant,
     driver: Option<Child>,
+    /// The driver's programs, each built once: what is edited meanwhile is not this story's.
+    programs: Vec<(Build, PathBuf)>,
     probes: u16,
     // Outside the folders that are the node's own, so that the driver sees it.
     shared: TempDir,
@@ -74,6 +76,7 @@ impl Delivery {
             installation,
             tenant,
             driver: None,
+            programs: Vec::new(),
             probes: first_port + 9,
             shared: tempfile::tempdir()?,
         };
@@ -105,13 +108,27 @@ impl Delivery {
         Ok(())
     }
 
+    /// The driver of a build.
+    ///
+    /// # Errors
+    /// When it does not compile.
+    pub fn program(&mut self, build: Build) -> Result<PathBuf> {
+        let known = self.programs.iter().find(|(of, _)| *of == build);
+        if let Some((_, program)) = known {
+            return Ok(program.clone());
+        }
+        let program = Programs::ensure_built(build)?.csi_driver();
+        self.programs.push((build, program.clone()));
+        Ok(program)
+    }
+
     /// Starts the driver and waits until kubelet has asked it for its name. With `faults` it ends itself where they say.
     ///
     /// # Errors
     /// When kubelet does not come to know it.
     pub fn start_driver(&mut self, build: Build, faults: &str) -> Result<()> {
         ensure!(self.driver.is_none(), "a driver runs already");
-        let program = Programs::ensure_built(build)?.csi_driver();
+        let program = self.program(build)?;
         let words = self.node()?.enter_words()?.replace(" --net", "");
         let mut words = words.split(' ');
         let mut command = Command::new(words.next().context("a command")?);
@@ -121,7 +138,12 @@ impl Delivery {
             .args(["serve", "--node=node-0", "--config"])
             .arg(self.shared.path().join("config.yaml"))
             .env("FAILPOINTS", faults)
-            .stderr(File::options().create(true).append(true).open(self.driver_log())?);
+            .stderr(
+                File::options()
+                    .create(true)
+                    .append(true)
+                    .open(self.driver_log())?,
+            );
         self.driver = Some(command.spawn()?);
         wait(LIMIT, "kubelet knows the driver", || {
             let drivers = "jsonpath={.spec.drivers[*].name}";
@@ -257,7 +279,9 @@ impl Delivery {
                     }
                 }))
                 .await?;
-            let answer = NodeClient::new(channel).node_get_volume_stats(request).await?;
+            let answer = NodeClient::new(channel)
+                .node_get_volume_stats(request)
+                .await?;
             anyhow::Ok(answer.into_inner())
         })?;
         stats.volume_condition.context("a condition")

@@ -145,12 +145,7 @@ pub fn create_pod(cluster: &ScopedCluster, name: &str) -> Result<()> {
 ///
 /// # Errors
 /// As the API server.
-pub fn apply_pod(
-    cluster: &ScopedCluster,
-    manifest: &str,
-    name: &str,
-    account: &str,
-) -> Result<()> {
+pub fn apply_pod(cluster: &ScopedCluster, manifest: &str, name: &str, account: &str) -> Result<()> {
     let manifest = manifest
         .replace("ACCOUNT", account)
         .replace("NAME", name)

@@ -273,7 +273,7 @@ fn refusals_by_token(world: &World) -> Result<Vec<Refusal>> {
             world,
             Code::Unauthenticated,
             "WrongAudience",
-            "the driver",
+            "the caller",
             |read| {
                 read.driver = world.east.token_with(&DRIVER, hour, |claims| {
                     claims["aud"] = json!(["https://kubernetes.default.svc"]);
