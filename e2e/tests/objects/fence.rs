@@ -72,7 +72,11 @@ async fn refused_everything(process: &Process) -> Result<()> {
         ObjectKind::SecretBundle,
     ] {
         let released = process.release(kind, &named("main")).await?;
-        ensure!(word(released)? == "StaleControlEpoch", "{}", kind.as_str_name());
+        ensure!(
+            word(released)? == "StaleControlEpoch",
+            "{}",
+            kind.as_str_name()
+        );
     }
     Ok(())
 }

@@ -139,7 +139,10 @@ async fn adopt(native: &Native, namespace_uid: &str) -> Result<Result<KeyRing, S
 async fn strangers_adopt_nothing(world: &World) -> Result<()> {
     world.installation.administrator("somebody")?;
     let somebody = Native::connect(&world.installation, "somebody").await?;
-    let refused = adopt(&somebody, "second").await?.err().context("is nobody")?;
+    let refused = adopt(&somebody, "second")
+        .await?
+        .err()
+        .context("is nobody")?;
     ensure!(refused.code() == Code::NotFound, "{refused}");
     let refused = adopt(&world.administrator().await?, "first").await?;
     let refused = refused.err().context("is the owner")?;
