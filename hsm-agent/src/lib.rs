@@ -75,7 +75,11 @@ fn make_folders(config: &Config) -> ExitCode {
         mode: 0o750,
         group: config.socket.group,
     });
-    match [data].into_iter().chain(socket).try_for_each(|it| it.ensure()) {
+    match [data]
+        .into_iter()
+        .chain(socket)
+        .try_for_each(|it| it.ensure())
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hsm-agent: {}", Chain(&error));

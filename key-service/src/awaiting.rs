@@ -51,11 +51,19 @@ pub(crate) async fn until_initialised(
         said: String::new(),
     };
     loop {
-        if let Some(made_for) = awaiting.step().await? {
+        if let Progress::Over { made_for } = awaiting.step().await? {
             return Ok(made_for);
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
+}
+
+/// What a look led to.
+enum Progress {
+    /// Nothing that ends the waiting.
+    Waiting,
+    /// There is an instance; the request for which it was made just now.
+    Over { made_for: Option<String> },
 }
 
 struct Awaiting<'a> {
@@ -69,8 +77,8 @@ struct Awaiting<'a> {
 }
 
 impl Awaiting<'_> {
-    /// Looks at everything and does what follows; `Some` ends the waiting.
-    async fn step(&mut self) -> Result<Option<Option<String>>, FileError> {
+    /// Looks at everything and does what follows.
+    async fn step(&mut self) -> Result<Progress, FileError> {
         let store = store(self.config)?;
         let (witness, request) = match self.ask().await {
             Ok(said) => said,
@@ -89,7 +97,7 @@ impl Awaiting<'_> {
         match decision::decide(&seen) {
             Step::GoOn => {
                 self.condition.missing("in progress");
-                return Ok(Some(None));
+                return Ok(Progress::Over { made_for: None });
             }
             Step::Await => self.say_awaiting(),
             Step::Wait(sentence) => self.say_missing(&sentence),
@@ -105,7 +113,7 @@ impl Awaiting<'_> {
                             Request::Fresh(uid) => Some(uid),
                             Request::None | Request::Stale => None,
                         };
-                        return Ok(Some(made_for));
+                        return Ok(Progress::Over { made_for });
                     }
                     Err(error) => {
                         self.say_missing(&format!("init is not finished: {}", Chain(&error)));
@@ -113,7 +121,7 @@ impl Awaiting<'_> {
                 }
             }
         }
-        Ok(None)
+        Ok(Progress::Waiting)
     }
 
     async fn make(&self, token: &TokenSeen) -> Result<(), InitError> {
