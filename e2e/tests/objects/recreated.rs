@@ -85,7 +85,8 @@ async fn a_namespace_made_again_gets_nothing_before_an_administrator_says_so() -
     let refused = operator.ring(&ring_of("first"), Vec::new()).await?;
     ensure!(word(refused)? == "OwnedByFormerNamespace");
     let audit = world.audit()?;
-    let adopted = audit.lines().find(|line| line.contains("\"AdoptKeyRing\""));
+    let made = |line: &&str| line.contains("\"AdoptKeyRing\"") && line.contains("\"Succeeded\"");
+    let adopted = audit.lines().find(made);
     let adopted = adopted.context("no record of the adoption")?;
     for part in ["INC-42", "east/payments#first", "east/payments#second"] {
         ensure!(adopted.contains(part), "{part}: {adopted}");

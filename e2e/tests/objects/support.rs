@@ -67,6 +67,12 @@ impl World {
             );
             installation.settings_mut().clusters.push(cluster);
         }
+        // Somebody who has a certificate, and nothing to do with these rings.
+        let elsewhere = format!(
+            "{{role: SecretReader, certificate: somebody, ring: {}}}",
+            "0a".repeat(16)
+        );
+        installation.settings_mut().access.push(elsewhere);
         installation.write_configuration()?;
         installation.bring_up()?;
         installation.administrator("administrator")?;
