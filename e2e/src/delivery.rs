@@ -4,12 +4,17 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
+    os::unix::process::CommandExt,
     path::PathBuf,
     process::{Child, Command},
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process_group},
+};
 use strongroom_api::{
     csi::v1::{NodeGetVolumeStatsRequest, VolumeCondition, node_client::NodeClient},
     strongroom::v1::{
@@ -138,6 +143,8 @@ impl Delivery {
             .args(["serve", "--node=node-0", "--config"])
             .arg(self.shared.path().join("config.yaml"))
             .env("FAILPOINTS", faults)
+            // What enters the node's namespace of processes waits for the driver that it starts there: both are one group.
+            .process_group(0)
             .stderr(
                 File::options()
                     .create(true)
@@ -216,7 +223,12 @@ impl Delivery {
     /// When there was none.
     pub fn kill_driver(&mut self) -> Result<()> {
         let mut driver = self.driver.take().context("no driver runs")?;
-        driver.kill()?;
+        let group = Pid::from_child(&driver);
+        match kill_process_group(group, Signal::KILL) {
+            // It has ended with the node, or at its fault point.
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(errno) => return Err(errno.into()),
+        }
         driver.wait()?;
         Ok(())
     }
