@@ -5,6 +5,7 @@ use std::{
     fs::{self, File},
     path::PathBuf,
     process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -74,7 +75,7 @@ impl Operated {
         )?;
         cluster.kubectl_with_input(&["apply", "-f", "-"], &rights)?;
         cluster.kubectl_with_input(&["apply", "-f", "-"], PODS)?;
-        let programs = Programs::ensure_built(Build::Plain)?;
+        let programs = programs()?;
         Ok(Self {
             installation: install(name, first_port, &cluster, &programs)?,
             cluster,
@@ -326,6 +327,17 @@ impl Drop for Operated {
             let _ = operator.process.kill();
         }
     }
+}
+
+/// The programs, built once for all stories of a test.
+fn programs() -> Result<Programs> {
+    static BUILT: Mutex<Option<Programs>> = Mutex::new(None);
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(programs) = &*built {
+        return Ok(programs.clone());
+    }
+    let programs = Programs::ensure_built(Build::Plain)?;
+    Ok(built.insert(programs).clone())
 }
 
 /// Applies the committed definitions of our custom resources, and waits until they are served.

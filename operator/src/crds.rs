@@ -15,6 +15,7 @@ pub mod key_ring;
 pub mod key_service;
 pub mod managed_secret;
 mod manifest;
+mod page;
 mod reference;
 pub mod rotation;
 pub mod secret_bundle;
@@ -30,6 +31,7 @@ pub use managed_secret::{
     Phase, Source,
 };
 pub use manifest::{Manifest, manifests};
+pub use page::page;
 pub use reference::{RingReference, SecretReference};
 pub use rotation::{Rotation, Window};
 pub use secret_bundle::{

@@ -91,8 +91,7 @@ impl Leadership {
             () = self.contend(&terms) => {}
             () = shutdown => {}
         }
-        terms.send_replace(None);
-        self.counters.leader.set(0);
+        self.lose(&terms);
         self.holding.let_go().await;
     }
 
@@ -165,18 +164,22 @@ impl Leadership {
             Err(failure) => tracing::warn!(error = %failure, "working without a control epoch"),
         }
         self.counters.leader.set(1);
-        terms.send_replace(Some(Term(Arc::new(TermState {
+        let before = terms.send_replace(Some(Term(Arc::new(TermState {
             fence,
             over: AtomicBool::new(false),
             until,
         }))));
+        if let Some(before) = before {
+            before.is_stale();
+        }
     }
 
     fn lose(&self, terms: &watch::Sender<Option<Term>>) {
         self.counters.leader.set(0);
-        if terms.borrow().is_some() {
+        // Whoever works in it still must not go on when the Lease comes back.
+        if let Some(term) = terms.send_replace(None) {
+            term.is_stale();
             tracing::info!("not working any more");
-            terms.send_replace(None);
         }
     }
 

@@ -92,6 +92,12 @@ impl Reconciler {
                 observed.outcome(Outcome::Conflict);
                 Again::Failed
             }
+            // KeyService says so, and it would be said of each object.
+            Err(LookError::Service(failure)) => {
+                observed.outcome(Outcome::Failed);
+                tracing::debug!(object = %key, error = %failure, "not done yet");
+                Again::Failed
+            }
             Err(error) => {
                 observed.outcome(Outcome::Failed);
                 tracing::warn!(object = %key, error = %strongroom_runtime::Chain(&error), "not done yet");

@@ -205,16 +205,24 @@ async fn work(
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     loop {
-        let Ok(term) = terms.wait_for(Option::is_some).await.map(|it| it.clone()) else {
+        let key = reconciler.queue.next().await;
+        let Some(term) = current(&mut terms).await else {
             return;
         };
-        let Some(term) = term.filter(Term::is_current) else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let key = reconciler.queue.next().await;
         let again = reconciler.look(&key, &term).await;
         reconciler.queue.done(key, again);
+    }
+}
+
+/// Waits for a term of this process; none when there will be no more.
+async fn current(terms: &mut watch::Receiver<Option<Term>>) -> Option<Term> {
+    loop {
+        let term = terms.wait_for(Option::is_some).await.ok()?.clone();
+        if let Some(term) = term.filter(Term::is_current) {
+            return Some(term);
+        }
+        // Whoever keeps the terms up to date ends this one in a moment.
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

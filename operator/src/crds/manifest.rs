@@ -86,8 +86,8 @@ pub struct Manifest {
     pub text: String,
 }
 
-/// The definitions of all kinds.
-pub fn manifests() -> Vec<Manifest> {
+/// The definitions of all kinds, as they are applied.
+pub(super) fn definitions() -> Vec<Value> {
     let definitions = [
         KeyService::crd(),
         KeyRing::crd(),
@@ -96,17 +96,24 @@ pub fn manifests() -> Vec<Manifest> {
         SecretRotation::crd(),
         SecretBundle::crd(),
     ];
-    definitions.iter().map(manifest).collect()
+    let value = |definition: &CustomResourceDefinition| {
+        let mut value = serde_json::to_value(definition).expect("a definition is JSON");
+        tidy(&mut value);
+        value
+    };
+    definitions.iter().map(value).collect()
 }
 
-fn manifest(definition: &CustomResourceDefinition) -> Manifest {
-    let mut value = serde_json::to_value(definition).expect("a definition is JSON");
-    tidy(&mut value);
-    let text = serde_yaml_ng::to_string(&value).expect("JSON is YAML");
-    Manifest {
-        name: format!("{}.yaml", definition.spec.names.plural),
-        text,
-    }
+/// The definitions of all kinds, as files.
+pub fn manifests() -> Vec<Manifest> {
+    let manifest = |definition: &Value| {
+        let plural = definition["spec"]["names"]["plural"].as_str();
+        Manifest {
+            name: format!("{}.yaml", plural.unwrap_or_default()),
+            text: serde_yaml_ng::to_string(definition).expect("JSON is YAML"),
+        }
+    };
+    definitions().iter().map(manifest).collect()
 }
 
 /// Takes out what a derived schema has too much: `null` where nothing is written instead, and formats that the API server

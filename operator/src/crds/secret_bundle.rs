@@ -35,9 +35,9 @@ pub struct SecretBundleSpec {
     /// The KeyRing that the bundle is in; may be left out where the namespace has one KeyRing. Cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_ring_ref: Option<RingReference>,
-    /// The mode of files that say none, in octal; 0440 if left out.
+    /// The mode of files that say none, in octal, with bits for reading and writing; 0440 if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4), regex(pattern = r"^0[0-7]{3}$"))]
+    #[schemars(length(max = 4), regex(pattern = r"^0[0246]{3}$"))]
     pub default_mode: Option<String>,
     /// The files.
     #[schemars(schema_with = "bundle_files")]
@@ -59,9 +59,9 @@ pub struct BundleFile {
         )
     )]
     pub path: String,
-    /// Its mode, in octal; the bundle's `defaultMode` if left out.
+    /// Its mode, in octal, with bits for reading and writing; the bundle's `defaultMode` if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4), regex(pattern = r"^0[0-7]{3}$"))]
+    #[schemars(length(max = 4), regex(pattern = r"^0[0246]{3}$"))]
     pub mode: Option<String>,
     /// Who owns it; root and the pod's fsGroup if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
