@@ -142,9 +142,9 @@ impl Service {
     ) -> Result<Permit<A>, CallError> {
         authorize(&self.policy, caller, resource, digest).map_err(|denied| {
             if let Some(missing) = self.missing_role(&denied) {
-                CallError::Pod(missing)
+                missing.into()
             } else if self.may_see(caller, &denied.resource) {
-                CallError::Denied(denied)
+                CallError::Denied(Box::new(denied))
             } else {
                 // Whoever may not even see a key is told that there is none.
                 CallError::NotFound

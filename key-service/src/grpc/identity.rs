@@ -123,7 +123,7 @@ pub(crate) struct WorkloadPeer {
 
 /// Whose token a call over the port for workloads showed; it was verified before anything else.
 pub(super) fn shown<T>(request: &Request<T>) -> Result<&Shown, Status> {
-    let none = || CallError::Pod(PodError::NoToken).into_status();
+    let none = || CallError::from(PodError::NoToken).into_status();
     request.extensions().get::<Shown>().ok_or_else(none)
 }
 

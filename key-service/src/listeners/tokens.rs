@@ -176,7 +176,7 @@ mod tests {
                 name: name.parse().unwrap(),
                 uid: "uid".parse().unwrap(),
             };
-            let account = token.ok_or(CallError::Pod(PodError::NoToken))?;
+            let account = token.ok_or(PodError::NoToken)?;
             let identity = PodIdentity {
                 account: ServiceAccount {
                     tenant: Tenant {

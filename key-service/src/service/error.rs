@@ -19,13 +19,13 @@ pub enum CallError {
     NotFound,
     /// The caller may see it, but not do this. The caller's to mend.
     #[error(transparent)]
-    Denied(Denied),
+    Denied(Box<Denied>),
     /// The secret or the certificate does not count, or does not any more. The caller's to mend.
     #[error(transparent)]
     Credential(CredentialError),
     /// A token does not count, or what it stands for may not read. The caller's to mend.
     #[error(transparent)]
-    Pod(PodError),
+    Pod(Box<PodError>),
     /// A custom resource cannot have what it wants. Whoever wrote it mends that, or an administrator.
     #[error(transparent)]
     Operator(Box<OperatorError>),
@@ -217,7 +217,7 @@ impl From<OperatorError> for CallError {
 
 impl From<PodError> for CallError {
     fn from(error: PodError) -> Self {
-        Self::Pod(error)
+        Self::Pod(Box::new(error))
     }
 }
 

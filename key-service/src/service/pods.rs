@@ -282,11 +282,11 @@ impl Service {
 
     pub(super) fn not_counted(&self, error: PodError) -> CallError {
         self.workloads.metrics.refused(&error);
-        CallError::Pod(error)
+        error.into()
     }
 
     async fn refuse<A: Action>(&self, context: &CallContext, error: PodError) -> CallError {
-        let error = CallError::Pod(error);
+        let error = CallError::from(error);
         self.record_failure::<A>(context, &Resource::Instance, &error)
             .await;
         error

@@ -41,7 +41,7 @@ impl WatchEnd {
     pub fn error(self) -> CallError {
         match self {
             Self::FellBehind | Self::Closed => OperatorError::FellBehind.into(),
-            Self::Expired => CallError::Pod(PodError::Token {
+            Self::Expired => CallError::from(PodError::Token {
                 whose: Whose::Caller,
                 error: TokenError::Expired,
             }),

@@ -123,7 +123,7 @@ impl Service {
         let tenant = &pod.account.tenant;
         let stored = self.registry.bundle(tenant, name).ok_or_else(|| Refused {
             asked: format!("bundles/{tenant}/name:{name}"),
-            error: Box::new(CallError::Pod(PodError::NoBundle {
+            error: Box::new(CallError::from(PodError::NoBundle {
                 tenant: tenant.clone(),
                 bundle: name.clone(),
             })),

@@ -97,7 +97,7 @@ impl Service {
         let node = (cluster, driver.identity.node.clone());
         let followed = self.workloads.consumers.open(node.clone());
         let place = self.workloads.streams.admit(node);
-        let place = place.ok_or(CallError::Pod(PodError::TooManyStreams))?;
+        let place = place.ok_or(PodError::TooManyStreams)?;
         self.workloads.metrics.streams.inc();
         Ok(Session {
             service: self.clone(),
@@ -144,7 +144,7 @@ impl Session {
         have: String,
     ) -> Result<(Watched, Held), CallError> {
         if self.volumes.len() >= VOLUMES_MAX {
-            return Err(CallError::Pod(PodError::TooManyVolumes));
+            return Err(PodError::TooManyVolumes.into());
         }
         let pod = self.service.pod(&self.driver, &request).await?;
         let planned = self
@@ -199,7 +199,7 @@ impl Session {
     pub fn elapsed(&mut self) -> Result<Vec<Event>, CallError> {
         let now = self.service.clock.now();
         if now >= self.driver.expires {
-            return Err(CallError::Pod(PodError::Token {
+            return Err(CallError::from(PodError::Token {
                 whose: Whose::Caller,
                 error: TokenError::Expired,
             }));
