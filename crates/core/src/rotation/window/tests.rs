@@ -172,7 +172,7 @@ fn slowly_opened(minute: i8, hour: i8, zone: &TimeZone, first: Timestamp) -> Vec
     for moment in minutes {
         let shows = zone.to_datetime(moment);
         while latest < shows {
-            latest = latest + Duration::from_secs(60);
+            latest += Duration::from_secs(60);
             if (latest.hour(), latest.minute()) == (hour, minute) {
                 opened.push(moment.as_millisecond());
             }
