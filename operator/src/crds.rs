@@ -5,7 +5,8 @@
 
 #![allow(
     unreachable_pub,
-    reason = "the derive of schemas makes copies of the types that nobody sees"
+    clippy::duplicated_attributes,
+    reason = "the derive of schemas makes copies of the types that nobody sees, and columns share their words"
 )]
 
 mod access;
