@@ -3,6 +3,5 @@
 
 mod converge;
 mod fence;
-mod load;
 mod robust;
 mod rules;
