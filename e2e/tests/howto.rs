@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use strongroom_e2e::{envelope, world::secret_path};
+use strongroom_e2e::{envelope, page, world::secret_path};
 use strongroom_hack::{
     cluster::{Health, Options, ScopedCluster},
     paths,
@@ -54,18 +54,8 @@ fn commands_of_the_how_to_work_as_they_stand_there() -> Result<()> {
     Ok(())
 }
 
-/// The blocks of commands in one section of the page.
 fn blocks(section: u32) -> Result<Vec<&'static str>> {
-    let heading = format!("\n## {section}. ");
-    let (_, text) = PAGE.split_once(&heading).context("no such section")?;
-    let text = text.split("\n## ").next().unwrap_or(text);
-    let blocks: Vec<_> = text
-        .split("```sh\n")
-        .skip(1)
-        .filter_map(|rest| rest.split("```").next())
-        .collect();
-    ensure!(!blocks.is_empty(), "section {section} has no commands");
-    Ok(blocks)
+    page::blocks(PAGE, section)
 }
 
 /// A control-plane node with our programs in the `PATH`.

@@ -55,7 +55,11 @@ pub fn run_helm(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8(run_quietly(&mut command)?)?)
 }
 
-fn helm() -> Result<PathBuf> {
+/// Returns helm, built when it was not yet.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn helm() -> Result<PathBuf> {
     Ok(tools::ensure_built(Module::Helm)?.join("helm"))
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::DEFAULT_NAME;
+use crate::charts;
 use crate::cluster::{self, Cluster, Layout, Name, Process};
 use crate::installation;
 use crate::programs::Programs;
@@ -36,7 +37,7 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn new(name: Name) -> Self {
-        let root = PathBuf::from(format!("/var/lib/strongroom-{name}"));
+        let root = PathBuf::from(format!("/srv/strongroom-{name}"));
         Self { name, root }
     }
 
@@ -106,14 +107,17 @@ impl Place {
         installation::remove(&self.root)
     }
 
-    /// Writes the commands and variables that the story uses, for a shell that sources the file.
+    /// Writes the commands and variables that the story uses, for shells that source the files.
     ///
-    /// `kubectl` and `etcdctl` are scripts that enter the cluster's network; the rest are links.
+    /// `kubectl`, `helm` and `etcdctl` are scripts that enter the cluster's network, and so does `kubectl strongroom`; the
+    /// rest are links.
     pub(super) fn write_commands(&self, cluster: &Cluster, programs: &Programs) -> Result<()> {
         let bin = self.root.join("bin");
         fs::create_dir(&bin)?;
-        for client in ["kubectl", "etcdctl"] {
-            let folders = cluster.client_folders();
+        let helm = charts::helm()?;
+        let mut folders = cluster.client_folders();
+        folders.extend(helm.parent());
+        for client in ["kubectl", "etcdctl", "helm"] {
             let program = folders.iter().map(|folder| folder.join(client));
             let program = program
                 .into_iter()
@@ -130,7 +134,13 @@ impl Place {
             bin.join("kubectl-strongroom"),
         )?;
         symlink(std::env::current_exe()?, bin.join("xtask"))?;
-        fs::write(self.environment(), self.environment_text(cluster))?;
+        let text = self.environment_text(cluster);
+        let configuration = format!(
+            "export STRONGROOM_CONFIG='{}/etc/administrator.yaml'\n",
+            self.root.display()
+        );
+        fs::write(self.environment(), format!("{text}{configuration}"))?;
+        fs::write(self.pods_environment(), text)?;
         Ok(())
     }
 
@@ -139,12 +149,16 @@ impl Place {
         self.root.join("env")
     }
 
+    /// The same for the first act, whose key service is in the cluster.
+    pub(super) fn pods_environment(&self) -> PathBuf {
+        self.root.join("pods-env")
+    }
+
     fn environment_text(&self, cluster: &Cluster) -> String {
         let root = self.root.display();
         let mut text = format!(
             "export PATH='{root}/bin':\"$PATH\"\n\
-             export KUBECONFIG='{kubeconfig}'\n\
-             export STRONGROOM_CONFIG='{root}/etc/administrator.yaml'\n",
+             export KUBECONFIG='{kubeconfig}'\n",
             kubeconfig = cluster.layout().kubeconfig().display()
         );
         for (name, value) in cluster.etcdctl_environment() {

@@ -23,14 +23,18 @@ impl Shell {
         self.run_to(line, 0)
     }
 
+    /// Returns what a command prints, without showing either: for what the story waits for.
+    pub(super) fn quietly(&self, line: &str) -> Result<String> {
+        let output = self.command(line)?.stderr(Stdio::inherit()).output()?;
+        ensure!(output.status.success(), "this fails: {line}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
     /// Like `run`, for a command whose exit code is part of the story.
     pub(super) fn run_to(&self, line: &str, expected: i32) -> Result<String> {
         println!("\n$ {line}");
-        let variables = fs::read_to_string(&self.environment)?;
         let (output, input) = pipe()?;
-        let mut command = Command::new("sh");
-        command.args(["-c", &format!("{variables}{line}")]);
-        command.stdin(Stdio::null());
+        let mut command = self.command(line)?;
         command.stdout(input.try_clone()?).stderr(input);
         let mut child = command
             .spawn()
@@ -55,6 +59,14 @@ impl Shell {
         );
         Ok(text)
     }
+
+    fn command(&self, line: &str) -> Result<Command> {
+        let variables = fs::read_to_string(&self.environment)?;
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{variables}{line}")]);
+        command.stdin(Stdio::null());
+        Ok(command)
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +83,8 @@ mod tests {
             .run("echo \"$WORD\"; echo error >&2; printf 'no end'")
             .unwrap();
         assert_eq!(text, "a b\nerror\nno end\n");
+        assert_eq!(shell.quietly("echo \"$WORD\"").unwrap(), "a b\n");
+        assert!(shell.quietly("exit 3").is_err());
         assert_eq!(shell.run_to("exit 3", 3).unwrap(), "");
         assert!(shell.run("exit 3").is_err());
     }

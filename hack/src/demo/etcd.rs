@@ -1,4 +1,4 @@
-//! What is told, step by step. Each step checks what it claims, so that the story cannot lie.
+//! The second act: what is in etcd, before and after, and a rotation. Each step checks what it claims.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,9 +9,8 @@ use anyhow::{Context, Result, ensure};
 
 use super::place::Place;
 use super::shell::Shell;
-use crate::cluster::{Cluster, Options};
+use crate::cluster::Cluster;
 use crate::installation::{Installation, Program};
-use crate::programs::Programs;
 use crate::progress;
 
 /// The password that must not be in etcd.
@@ -28,13 +27,9 @@ const VERSION: &str =
 /// Tells the story; returns what to print at its end.
 pub(super) fn tell(
     place: &Place,
-    programs: &Programs,
+    cluster: Cluster,
     mut installation: Installation,
 ) -> Result<String> {
-    println!(
-        "Strongroom: the Secrets of a Kubernetes cluster, encrypted by a key that hangs on an HSM."
-    );
-    let cluster = Cluster::up(Options::new(place.name().clone()))?;
     let fingerprint = progress::step("hsm-agent, key-service, kms-plugin", || {
         installation.bring_up()
     })?;
@@ -44,8 +39,6 @@ pub(super) fn tell(
         installation.path("encryption.yaml"),
         installation.encryption_configuration(&["secrets"]),
     )?;
-    place.write_commands(&cluster, programs)?;
-
     let story = Story {
         shell: Shell::new(place.environment()),
         place,
