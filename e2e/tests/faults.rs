@@ -70,6 +70,14 @@ const POINTS: &[(&str, Step)] = &[
     ("plugin.state.after-rename", Step::Record),
 ];
 
+/// Points of other stories: an init that is asked for (`incluster`), and a rotation (`workloads`).
+const ELSEWHERE: &[&str] = &[
+    "key-service.awaiting.initialised",
+    "key-service.awaiting.token-made",
+    "key-service.rotate.decided",
+    "key-service.rotate.made",
+];
+
 #[test]
 fn every_fault_point_of_the_sources_is_in_the_table() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -79,7 +87,7 @@ fn every_fault_point_of_the_sources_is_in_the_table() -> Result<()> {
     }
     // Those of a node's certificates are in a story of their own, `long_remote.rs`.
     let table = POINTS.iter().map(|(name, _)| *name);
-    let table = table.chain(remote::POINTS.iter().copied());
+    let table = table.chain(remote::POINTS.iter().chain(ELSEWHERE).copied());
     assert_eq!(named, table.map(str::to_owned).collect::<BTreeSet<_>>());
     Ok(())
 }
