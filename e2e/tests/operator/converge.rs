@@ -1,10 +1,15 @@
 //! Objects become what they describe, in whatever order they come and whatever is missing at first.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
+use strongroom_api::strongroom::v1::{AdoptKeyRingRequest, Owner};
 use strongroom_e2e::{
+    native::Native,
     operated::{LIMIT, Operated},
     world::wait,
 };
+use strongroom_hack::installation::Program;
 
 const MANIFESTS: &str = include_str!("payments.yaml");
 
@@ -214,4 +219,85 @@ fn without_the_admission_policy_nothing_is_bound_and_nothing_is_lost() -> Result
     story.wait_condition("managedsecret", "db", "AccessApplied", "True Bound")?;
     ensure!(access()?.contains("eve"), "{}", access()?);
     story.end()
+}
+
+#[test]
+fn namespace_ends_while_the_key_service_is_away_and_its_successor_inherits_nothing() -> Result<()> {
+    // With nodes, since a controller empties namespaces.
+    let mut story = Operated::begin("operator-end", 29440, 1)?;
+    story.start("operator-a")?;
+    story.apply(MANIFESTS)?;
+    for (kind, name) in [
+        ("managedsecret", "db"),
+        ("cryptokey", "orders"),
+        ("secretbundle", "api"),
+    ] {
+        story.wait_ready(kind, name)?;
+    }
+    story.wait_condition("secretrotation", "db-now", "Ready", "True Rotated")?;
+    let ring = |story: &Operated| -> Result<String> {
+        let ring = story.object("keyring", "payments")?;
+        Ok(ring["status"]["ringID"].as_str().unwrap_or("-").to_owned())
+    };
+    let former = ring(&story)?;
+    story.installation.stop(Program::KeyService)?;
+    // One that was there before and knows the way is no better off.
+    story.stop("operator-a")?;
+    story.start("operator-a")?;
+    let began = Instant::now();
+    let words = ["delete", "namespace", "payments", "--timeout=120s"];
+    story.cluster.kubectl(&words)?;
+    let took = began.elapsed();
+    println!("the namespace ended after {took:?}");
+    ensure!(took < Duration::from_secs(120), "{took:?}");
+    let orphans = story.metric("operator-a", "strongroom_operator_orphaned_total", "")?;
+    assert!((orphans - 5.0).abs() < 0.1, "{orphans} orphans");
+
+    // Another namespace of that name is another owner, until an administrator says otherwise.
+    story.installation.start(Program::KeyService, &[])?;
+    story.installation.wait_ready(Program::KeyService)?;
+    story
+        .cluster
+        .kubectl(&["create", "namespace", "payments"])?;
+    story.kubectl(&["create", "serviceaccount", "api"])?;
+    story.apply(MANIFESTS)?;
+    let owned = "False OwnedByFormerNamespace";
+    story.wait_condition("keyring", "payments", "Ready", owned)?;
+    let shown = story.object("managedsecret", "db")?;
+    ensure!(shown["status"]["version"].is_null(), "{shown}");
+    let said = story.condition("managedsecret", "db", "Ready")?;
+    ensure!(said.starts_with("False"), "{said}");
+    adopt(&story)?;
+    story.wait_ready("keyring", "payments")?;
+    story.wait_ready("managedsecret", "db")?;
+    assert_eq!(ring(&story)?, former);
+    story.end()
+}
+
+/// Gives the ring to the namespace that there is now.
+fn adopt(story: &Operated) -> Result<()> {
+    let uid = [
+        "get",
+        "namespace",
+        "payments",
+        "-o",
+        "jsonpath={.metadata.uid}",
+    ];
+    let request = AdoptKeyRingRequest {
+        name: "payments".to_owned(),
+        owner: Some(Owner {
+            cluster: "main".to_owned(),
+            namespace: "payments".to_owned(),
+            namespace_uid: story.cluster.kubectl(&uid)?,
+        }),
+        reason: "the namespace was made anew".to_owned(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let native = Native::connect(&story.installation, "administrator").await?;
+        native.keys().adopt_key_ring(request).await?;
+        Ok(())
+    })
 }
