@@ -72,7 +72,6 @@ fn files_stay_while_the_key_service_is_away_and_their_age_is_shown() {
             let driver = stage.start().await;
             driver.publish(&stage).await.unwrap();
             stage.service.stop();
-            stage.fake.hang_up();
             stage.service.join().await.unwrap();
 
             driver.publish(&stage).await.unwrap();

@@ -8,6 +8,7 @@ use std::{
     path::Path,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -129,15 +130,29 @@ impl Fake {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let tasks = Tasks::default();
-        let shutdown = tasks.shutdown();
         let tls = ServerTlsConfig::new().identity(self.identity.clone());
-        let served = Server::builder()
+        let serving = Server::builder()
             .tls_config(tls)
             .unwrap()
             .add_service(PodsServer::new(self.clone()))
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown);
-        tasks.spawn("fake", served);
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), tasks.shutdown());
+        let (fake, stopping) = (self.clone(), tasks.shutdown());
+        tasks.spawn("fake", async move {
+            tokio::select! {
+                served = serving => served,
+                never = fake.end_streams(stopping) => never,
+            }
+        });
         (address, tasks)
+    }
+
+    /// Ends the streams of a server that stops: those that are there and those that its clients were just opening.
+    async fn end_streams<T>(&self, stopping: impl Future<Output = ()>) -> T {
+        stopping.await;
+        loop {
+            self.hang_up();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Ends every stream, as a key service that stops.
