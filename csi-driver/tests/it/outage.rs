@@ -23,7 +23,10 @@ fn rotation_is_seen_without_a_publish() {
                 !stage.fake.facts().subscriptions.is_empty()
             })
             .await;
-            assert_eq!(driver.metric("strongroom_csi_driver_watch_connected"), "1");
+            eventually("the stream is counted", async || {
+                driver.metric("strongroom_csi_driver_watch_connected") == "1"
+            })
+            .await;
             stage.fake.rotate("second");
             stage.fake.tell(&Event::Etag(stage.fake.etag()));
             eventually("the file is the new one", async || {

@@ -49,6 +49,8 @@ pub(crate) struct Facts {
     /// What is subscribed, by name.
     pub(crate) subscriptions: BTreeMap<String, VolumeSubscription>,
     streams: Vec<Sender<Result<WatchEvent, Status>>>,
+    /// How often everybody was hung up.
+    hang_ups: usize,
 }
 
 /// A fake key service. A clone is another handle to it.
@@ -88,6 +90,7 @@ impl Fake {
                 reads: Vec::new(),
                 subscriptions: BTreeMap::new(),
                 streams: Vec::new(),
+                hang_ups: 0,
             })),
             root: authority.pem(),
             identity: Identity::from_pem(leaf.pem(), key.serialize_pem()),
@@ -160,6 +163,7 @@ impl Fake {
         let mut facts = self.facts();
         facts.streams.clear();
         facts.subscriptions.clear();
+        facts.hang_ups += 1;
     }
 
     fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
@@ -221,12 +225,19 @@ impl Pods for Fake {
         self.admit(&request)?;
         let mut changes = request.into_inner();
         let (sender, receiver) = mpsc::channel(1024);
-        self.facts().streams.push(sender);
+        let hang_ups = {
+            let mut facts = self.facts();
+            facts.streams.push(sender);
+            facts.hang_ups
+        };
         let fake = self.clone();
         #[allow(clippy::disallowed_methods, reason = "ends with the stream")]
         tokio::spawn(async move {
             while let Ok(Some(change)) = changes.message().await {
                 let mut facts = fake.facts();
+                if facts.hang_ups != hang_ups {
+                    return;
+                }
                 match change.change {
                     Some(Change::Add(added)) => {
                         facts.subscriptions.insert(added.volume.clone(), added);
