@@ -9,10 +9,9 @@ use std::{
 };
 
 use serde::Deserialize;
-use strongroom_core::InstanceId;
 use strongroom_runtime::{
     configuration::{self, ConfigurationError},
-    tls::{RemoteAddress, RootDigest},
+    key_service::KeyServiceConfig,
 };
 
 use crate::{
@@ -40,7 +39,7 @@ pub struct Config {
     #[serde(default = "default_kubelet_dir")]
     pub kubelet_dir: PathBuf,
     /// Where the key service answers.
-    pub key_service: KeyService,
+    pub key_service: KeyServiceConfig,
     /// The tokens of pods.
     #[serde(default)]
     pub tokens: Tokens,
@@ -60,34 +59,6 @@ pub struct Config {
     /// Filter of the log, such as `info`; the environment's `RUST_LOG` wins.
     #[serde(default = "default_log")]
     pub log: String,
-}
-
-/// The way to the key service.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct KeyService {
-    /// Addresses of its TLS port for workloads, HOST:PORT, in the order in which they are tried.
-    pub endpoints: Vec<RemoteAddress>,
-    /// File of its root certificate, PEM.
-    pub ca_file: Option<PathBuf>,
-    /// File of a mounted ConfigMap `strongroom-ca`, which may come later: its first roots are trusted, others only if those
-    /// signed them.
-    pub ca_bundle: Option<PathBuf>,
-    /// SHA-256 of its root certificate, hexadecimal; the server sends the certificate itself along.
-    #[serde(default, deserialize_with = "configuration::sha256_if_there")]
-    pub ca_sha256: Option<RootDigest>,
-    /// The driver's own token, which kubelet replaces; read for each call.
-    #[serde(default = "default_token_file")]
-    pub token_file: PathBuf,
-    /// The only instance that is believed; the first that answers when absent.
-    #[serde(default, deserialize_with = "configuration::parsed_if_there")]
-    pub instance_id: Option<InstanceId>,
-    /// Longest time for one read; kubelet gives up after two minutes.
-    #[serde(
-        default = "default_deadline",
-        deserialize_with = "configuration::duration"
-    )]
-    pub deadline: Duration,
 }
 
 /// How tokens of pods come.
@@ -147,10 +118,7 @@ impl Default for VolumeConfig {
 
 const SIZES_MIB: RangeInclusive<u64> = 1..=1024;
 const INODES: RangeInclusive<u64> = 64..=1_048_576;
-const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 const STALE_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
-/// More would not be reached before kubelet gives up.
-const ENDPOINTS_MAX: usize = 8;
 
 impl Config {
     /// Reads and checks a configuration file.
@@ -189,41 +157,10 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let KeyService {
-            endpoints,
-            ca_file,
-            ca_bundle,
-            ca_sha256,
-            token_file,
-            instance_id: _,
-            deadline,
-        } = &self.key_service;
+        self.key_service.check().map_err(ConfigError::Value)?;
         require(
             self.kubelet_dir.is_absolute(),
             "kubeletDir: an absolute path",
-        )?;
-        require(
-            (1..=ENDPOINTS_MAX).contains(&endpoints.len()),
-            "keyService.endpoints: 1 to 8",
-        )?;
-        require(
-            [ca_file.is_some(), ca_bundle.is_some(), ca_sha256.is_some()]
-                .into_iter()
-                .filter(|is_there| *is_there)
-                .count()
-                == 1,
-            "keyService: one of caFile, caBundle and caSha256",
-        )?;
-        require(
-            [Some(token_file), ca_file.as_ref(), ca_bundle.as_ref()]
-                .into_iter()
-                .flatten()
-                .all(|file| file.is_absolute()),
-            "keyService.tokenFile, keyService.caFile, keyService.caBundle: absolute paths",
-        )?;
-        require(
-            DEADLINES.contains(deadline),
-            "keyService.deadline: between 100ms and 60s",
         )?;
         require(
             !self.tokens.audience.is_empty(),
@@ -258,14 +195,6 @@ fn require(holds: bool, sentence: &'static str) -> Result<(), ConfigError> {
 
 fn default_kubelet_dir() -> PathBuf {
     PathBuf::from("/var/lib/kubelet")
-}
-
-fn default_token_file() -> PathBuf {
-    PathBuf::from("/var/run/secrets/strongroom.dev/token")
-}
-
-fn default_deadline() -> Duration {
-    Duration::from_secs(10)
 }
 
 fn default_stale_after() -> Duration {
@@ -354,25 +283,5 @@ mod tests {
             assert!(SAMPLE.contains(from), "{from}");
             check_refused(&SAMPLE.replace(from, to), sentence);
         }
-    }
-
-    #[test]
-    fn the_root_is_pinned_in_exactly_one_way() {
-        let pinned = |more: &str| load(&format!("keyService: {{endpoints: ['a:1']{more}}}\n"));
-        let digest = "0123456789abcdef".repeat(4);
-        assert!(pinned(&format!(", caSha256: {digest}")).is_ok());
-        assert!(pinned(", caBundle: /a").is_ok());
-        for more in [
-            String::new(),
-            format!(", caSha256: {digest}, caFile: /a"),
-            ", caBundle: /a, caFile: /a".to_owned(),
-        ] {
-            assert!(
-                pinned(&more)
-                    .unwrap_err()
-                    .contains("one of caFile, caBundle and caSha256")
-            );
-        }
-        assert!(pinned(", caSha256: abc").is_err());
     }
 }

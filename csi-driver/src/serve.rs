@@ -9,6 +9,7 @@ use strongroom_api::{
 use strongroom_core::Clock;
 use strongroom_runtime::{
     Handle, Program, SystemClock,
+    key_service::KeyServiceConfigError,
     limits::Limits,
     socket::{self, BindError, Incoming, Peers, PeersError, SocketOptions},
     tasks::TaskFailure,
@@ -22,7 +23,7 @@ use crate::{
     identity::Identity,
     node::Node,
     registration::{self, Registration},
-    source::{Source, SourceConfigError},
+    source::Source,
     table::Table,
     volume::{Pods, SelfTestError, SystemError, self_test},
     watch,
@@ -56,7 +57,7 @@ pub enum StartError {
     SelfTest(#[source] SelfTestError),
     /// The way to the key service is not known.
     #[error("the key service cannot be asked")]
-    Source(#[source] SourceConfigError),
+    Source(#[source] KeyServiceConfigError),
     /// kubelet cannot be a peer.
     #[error("kubelet cannot be served")]
     Peers(#[source] PeersError),
@@ -117,7 +118,7 @@ pub async fn start(
     );
     handle.metrics.register_collector(Exposition::new(&driver));
 
-    if let Some(trust) = driver.source.trust() {
+    if let Some(trust) = driver.source.trust().cloned() {
         spawn_trust(handle, trust, config.key_service.endpoints.clone());
     }
     spawn_watch(handle, driver.clone());

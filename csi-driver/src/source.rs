@@ -1,50 +1,27 @@
 //! The key service as the driver sees it: bounded reads over the first endpoint that answers, each with the driver's own
 //! token as it is on the disk now, and errors sorted by what they mean for a volume.
 
-use std::{
-    io,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::Arc;
 
 use strongroom_api::strongroom::v1::{
-    ReadForPodRequest, ReadForPodResponse, VolumeFile, Want, WatchEvent, WatchRequest,
-    pods_client::PodsClient,
+    ReadForPodRequest, VolumeFile, Want, WatchEvent, WatchRequest, pods_client::PodsClient,
 };
 use strongroom_core::{Clock, SecretBytes};
-use strongroom_runtime::tls::{self, Bearer, CallFailure, Pin, TlsError, Trust};
 pub use strongroom_runtime::tls::{NotBelieved, TokenError};
+use strongroom_runtime::{
+    key_service::{CallError, KeyServiceClient, KeyServiceConfig, KeyServiceConfigError},
+    tls::{CallFailure, Pin, Trust},
+};
 use tokio_stream::Stream;
-use tonic::{Code, Request, Status, Streaming, transport::Channel};
+use tonic::{Code, Streaming, transport::Channel};
 
-use crate::{config::KeyService, request::Wanted};
+use crate::request::Wanted;
 
 /// 64 secrets of 64 KiB, with their paths.
 const MAX_MESSAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The key service's words for what is not there.
 const ABSENCES: [&str; 3] = ["NotFound", "AwaitingValue", "FieldMissing"];
-
-/// Why the driver cannot know its key service.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceConfigError {
-    /// The root's file cannot be read.
-    #[error("cannot read the root certificate {}", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// No connection can be prepared.
-    #[error("the root certificate of the key service cannot be used")]
-    Tls(#[source] TlsError),
-}
 
 /// Why the key service gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -108,13 +85,8 @@ pub enum Answer {
 
 /// The client of the key service.
 pub struct Source {
-    endpoints: Vec<(String, Channel)>,
-    /// The endpoint that answered last.
-    preferred: AtomicUsize,
-    bearer: Bearer,
+    client: KeyServiceClient,
     pin: Pin,
-    deadline: Duration,
-    trust: Option<Arc<Trust>>,
 }
 
 impl Source {
@@ -122,38 +94,20 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// See [`SourceConfigError`].
-    pub fn new(config: &KeyService, clock: Arc<dyn Clock>) -> Result<Self, SourceConfigError> {
-        let trust = config
-            .ca_bundle
-            .as_ref()
-            .map(|file| Arc::new(Trust::new(file)));
-        let tls = match (&trust, &config.ca_file, config.ca_sha256) {
-            (Some(trust), ..) => tls::following(trust.clone(), clock),
-            (None, Some(path), _) => {
-                let pem = std::fs::read(path).map_err(|source| SourceConfigError::Read {
-                    path: path.clone(),
-                    source,
-                })?;
-                tls::trusting(&pem, clock)
-            }
-            (None, None, digest) => tls::pinned(digest.unwrap_or_default(), clock),
-        };
-        let tls = Arc::new(tls.map_err(SourceConfigError::Tls)?);
-        let endpoint = |address| (format!("{address}"), tls::channel(address, tls.clone()));
+    /// See [`KeyServiceConfigError`].
+    pub fn new(
+        config: &KeyServiceConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, KeyServiceConfigError> {
         Ok(Self {
-            endpoints: config.endpoints.iter().map(endpoint).collect(),
-            preferred: AtomicUsize::new(0),
-            bearer: Bearer::new(config.token_file.clone()),
+            client: KeyServiceClient::new(config, clock)?,
             pin: Pin::new(config.instance_id),
-            deadline: config.deadline,
-            trust,
         })
     }
 
     /// What is trusted, where that may come after the driver.
-    pub fn trust(&self) -> Option<Arc<Trust>> {
-        self.trust.clone()
+    pub fn trust(&self) -> Option<&Arc<Trust>> {
+        self.client.trust()
     }
 
     /// Reads what a volume shall hold.
@@ -162,14 +116,18 @@ impl Source {
     ///
     /// See [`SourceError`].
     pub async fn read(&self, ask: &Ask) -> Result<Answer, SourceError> {
-        let reading = self.read_anywhere(ask);
-        let response = tokio::time::timeout(self.deadline, reading)
-            .await
-            .unwrap_or_else(|_| {
-                Err(SourceError::Away {
-                    cause: format!("nothing within {:?}", self.deadline),
-                })
-            })?;
+        let message = ReadForPodRequest {
+            pod_token: ask.token_text(),
+            pod_uid: ask.pod_uid.clone(),
+            want: Some(ask.want()),
+            have: ask.have.clone(),
+        };
+        let response = self
+            .client
+            .call(message, |channel, request| async move {
+                pods(channel).read_for_pod(request).await
+            })
+            .await?;
         self.pin
             .check(&response.instance_id, response.store_epoch)
             .map_err(SourceError::NotBelieved)?;
@@ -184,43 +142,6 @@ impl Source {
         })
     }
 
-    /// Tries one endpoint after the other, and the first of them once more: a connection may have ended with the token
-    /// that it was opened with, which shows only when it is used.
-    async fn read_anywhere(&self, ask: &Ask) -> Result<ReadForPodResponse, SourceError> {
-        let first = self.preferred.load(Ordering::Relaxed);
-        let mut failure = None;
-        for attempt in 0..=self.endpoints.len() {
-            let index = (first + attempt) % self.endpoints.len();
-            match self.read_at(index, ask).await {
-                Ok(response) => {
-                    self.preferred.store(index, Ordering::Relaxed);
-                    return Ok(response);
-                }
-                Err(error @ SourceError::Away { .. }) => {
-                    failure.get_or_insert(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(failure.unwrap_or_else(|| SourceError::Away {
-            cause: "no endpoint is configured".to_owned(),
-        }))
-    }
-
-    async fn read_at(&self, index: usize, ask: &Ask) -> Result<ReadForPodResponse, SourceError> {
-        let mut request = Request::new(ReadForPodRequest {
-            pod_token: ask.token_text(),
-            pod_uid: ask.pod_uid.clone(),
-            want: Some(ask.want()),
-            have: ask.have.clone(),
-        });
-        self.bearer.sign(&mut request).map_err(SourceError::Token)?;
-        let response = self.client(index).read_for_pod(request).await;
-        response
-            .map(tonic::Response::into_inner)
-            .map_err(|status| sort(&self.endpoints[index].0, &status))
-    }
-
     /// Opens the stream of changes.
     ///
     /// # Errors
@@ -230,29 +151,18 @@ impl Source {
         &self,
         changes: impl Stream<Item = WatchRequest> + Send + 'static,
     ) -> Result<Events, SourceError> {
-        let index = self.preferred.load(Ordering::Relaxed);
-        let mut request = Request::new(changes);
-        self.bearer.sign(&mut request).map_err(SourceError::Token)?;
-        match self.client(index).watch(request).await {
-            Ok(response) => Ok(Events {
-                endpoint: self.endpoints[index].0.clone(),
-                stream: response.into_inner(),
-            }),
-            Err(status) => {
-                let error = sort(&self.endpoints[index].0, &status);
-                if matches!(error, SourceError::Away { .. }) {
-                    let next = (index + 1) % self.endpoints.len();
-                    self.preferred.store(next, Ordering::Relaxed);
-                }
-                Err(error)
-            }
-        }
+        let (endpoint, stream) = self
+            .client
+            .call_once(changes, |channel, request| async move {
+                pods(channel).watch(request).await
+            })
+            .await?;
+        Ok(Events { endpoint, stream })
     }
+}
 
-    fn client(&self, index: usize) -> PodsClient<Channel> {
-        PodsClient::new(self.endpoints[index].1.clone())
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-    }
+fn pods(channel: Channel) -> PodsClient<Channel> {
+    PodsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)
 }
 
 impl Ask {
@@ -290,22 +200,32 @@ impl Events {
     /// See [`SourceError`].
     pub async fn next(&mut self) -> Result<Option<WatchEvent>, SourceError> {
         let next = self.stream.message().await;
-        next.map_err(|status| sort(&self.endpoint, &status))
+        next.map_err(|status| CallFailure::sort(&self.endpoint, &status).into())
     }
 }
 
-/// Sorts an answer by what it means for a volume.
-fn sort(endpoint: &str, status: &Status) -> SourceError {
-    match CallFailure::sort(endpoint, status) {
-        CallFailure::Away { cause } => SourceError::Away { cause },
-        CallFailure::Refused {
-            code,
-            reason,
-            sentence,
-        } => SourceError::Refused {
-            code,
-            reason,
-            sentence,
-        },
+impl From<CallError> for SourceError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Token(error) => Self::Token(error),
+            CallError::Failed(failure) => failure.into(),
+        }
+    }
+}
+
+impl From<CallFailure> for SourceError {
+    fn from(failure: CallFailure) -> Self {
+        match failure {
+            CallFailure::Away { cause } => Self::Away { cause },
+            CallFailure::Refused {
+                code,
+                reason,
+                sentence,
+            } => Self::Refused {
+                code,
+                reason,
+                sentence,
+            },
+        }
     }
 }

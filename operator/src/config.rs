@@ -5,14 +5,12 @@ use std::{
     net::SocketAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use serde::Deserialize;
-use strongroom_core::InstanceId;
 use strongroom_runtime::{
-    configuration::{ConfigurationError, duration, load, parsed_if_there, sha256_if_there},
-    tls::{RemoteAddress, RootDigest},
+    configuration::{ConfigurationError, load},
+    key_service::KeyServiceConfig,
 };
 
 /// Why a configuration is refused.
@@ -49,88 +47,7 @@ pub struct Config {
     pub log: String,
 }
 
-/// The way to the key service.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct KeyServiceConfig {
-    /// Addresses of its TLS port for workloads, HOST:PORT, in the order in which they are tried.
-    pub endpoints: Vec<RemoteAddress>,
-    /// File of its root certificate, PEM.
-    pub ca_file: Option<PathBuf>,
-    /// SHA-256 of its root certificate, hexadecimal; the server sends the certificate itself along.
-    #[serde(default, deserialize_with = "sha256_if_there")]
-    pub ca_sha256: Option<RootDigest>,
-    /// File of a bundle that may come later and be replaced: the first is trusted, then what the trusted ones signed.
-    pub ca_bundle: Option<PathBuf>,
-    /// The operator's own token, which kubelet replaces; read for each call.
-    #[serde(default = "default_token_file")]
-    pub token_file: PathBuf,
-    /// The only instance that is believed; the one in the status of KeyService when absent, or the first that answers.
-    #[serde(default, deserialize_with = "parsed_if_there")]
-    pub instance_id: Option<InstanceId>,
-    /// Longest time for one call.
-    #[serde(default = "default_deadline", deserialize_with = "duration")]
-    pub deadline: Duration,
-}
-
-/// Which roots are trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TrustConfig<'a> {
-    /// Those in a file.
-    File(&'a Path),
-    /// The one with a digest.
-    Digest(RootDigest),
-    /// Those of the first bundle, and what they signed.
-    Bundle(&'a Path),
-}
-
-const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 const CONCURRENCY: RangeInclusive<usize> = 1..=64;
-const ENDPOINTS_MAX: usize = 8;
-
-impl KeyServiceConfig {
-    /// Which roots are trusted.
-    pub fn trust(&self) -> TrustConfig<'_> {
-        match (&self.ca_file, &self.ca_bundle) {
-            (Some(file), _) => TrustConfig::File(file),
-            (None, Some(bundle)) => TrustConfig::Bundle(bundle),
-            // Exactly one of the three is there.
-            (None, None) => TrustConfig::Digest(self.ca_sha256.unwrap_or_default()),
-        }
-    }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        let Self {
-            endpoints,
-            ca_file,
-            ca_sha256,
-            ca_bundle,
-            token_file,
-            instance_id: _,
-            deadline,
-        } = self;
-        require(
-            (1..=ENDPOINTS_MAX).contains(&endpoints.len()),
-            "keyService.endpoints: 1 to 8",
-        )?;
-        let ways = [ca_file.is_some(), ca_sha256.is_some(), ca_bundle.is_some()];
-        require(
-            ways.into_iter().filter(|is_there| *is_there).count() == 1,
-            "keyService: exactly one of caFile, caSha256 and caBundle",
-        )?;
-        let mut paths = [ca_file.as_ref(), ca_bundle.as_ref(), Some(token_file)]
-            .into_iter()
-            .flatten();
-        require(
-            paths.all(|path| path.is_absolute()),
-            "keyService.caFile, keyService.caBundle, keyService.tokenFile: absolute paths",
-        )?;
-        require(
-            DEADLINES.contains(deadline),
-            "keyService.deadline: between 100ms and 60s",
-        )
-    }
-}
 
 impl Config {
     /// Reads and checks a configuration file.
@@ -140,7 +57,7 @@ impl Config {
     /// When the file cannot be read, has an unknown field or a value out of its range.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let config: Self = load(path)?;
-        config.key_service.check()?;
+        config.key_service.check().map_err(ConfigError::Value)?;
         require(!config.namespace.is_empty(), "namespace: not empty")?;
         require(
             CONCURRENCY.contains(&config.concurrency),
@@ -169,14 +86,6 @@ fn default_namespace() -> String {
 
 fn default_concurrency() -> usize {
     8
-}
-
-fn default_token_file() -> PathBuf {
-    PathBuf::from("/var/run/secrets/strongroom.dev/token")
-}
-
-fn default_deadline() -> Duration {
-    Duration::from_secs(10)
 }
 
 fn default_probes() -> SocketAddr {

@@ -13,13 +13,17 @@ use kube::{
     core::{DeserializeGuard, PartialObjectMeta},
 };
 use strongroom_core::Clock;
-use strongroom_runtime::{Handle, Program, SystemClock, metrics::Metrics};
+use strongroom_runtime::{
+    Handle, Program, SystemClock,
+    key_service::{KeyServiceConfig, KeyServiceConfigError},
+    metrics::Metrics,
+};
 use tokio::sync::watch;
 
 use crate::{
     changes,
     cluster::{GUARD, Recorder, Watch, Writer, lease::Holding},
-    config::{Config, KeyServiceConfig},
+    config::Config,
     counters::Counters,
     crds::{CryptoKey, KeyRing, ManagedSecret, SecretBundle, SecretRotation},
     installation::Installation,
@@ -29,7 +33,7 @@ use crate::{
     progress::Progress,
     queue::Queue,
     reconcile::Reconciler,
-    service::{Service, ServiceConfigError},
+    service::Service,
     sinks::{Accounts, Binding, Namespaces, Objects, Policy, Wake},
 };
 
@@ -71,7 +75,7 @@ pub enum StartError {
     Client(#[source] kube::Error),
     /// The way to the key service is not known.
     #[error("the key service cannot be asked")]
-    Service(#[source] ServiceConfigError),
+    Service(#[source] KeyServiceConfigError),
     /// There are no random numbers.
     #[error("the process cannot name itself")]
     Name(#[source] std::io::Error),

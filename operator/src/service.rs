@@ -1,27 +1,19 @@
 //! The key service as the operator sees it: bounded calls over the first endpoint that answers, each with the operator's own
 //! token as it is on the disk now, and failures sorted by what they mean for an object.
 
-use std::{
-    io,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::Arc;
 
 use strongroom_api::strongroom::v1::{
     self as wire, ObjectEvent, WatchObjectsRequest, operator_client::OperatorClient,
 };
 use strongroom_core::Clock;
 use strongroom_runtime::{
+    Chain,
+    key_service::{CallError, KeyServiceClient, KeyServiceConfig, KeyServiceConfigError},
     metrics::{Metrics, Requests},
-    tls::{self, Bearer, CallFailure, TlsError, TokenError, Trust},
+    tls::{CallFailure, Trust},
 };
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
-
-use crate::config::{KeyServiceConfig, TrustConfig};
 
 /// 128 files with templates of 16 KiB.
 const MAX_MESSAGE_BYTES: usize = 8 * 1024 * 1024;
@@ -39,23 +31,6 @@ const METHODS: [&str; 9] = [
     "WatchObjects",
 ];
 const OUTCOMES: [&str; 4] = ["ok", "refused", "stale", "away"];
-
-/// Why the operator cannot know its key service.
-#[derive(Debug, thiserror::Error)]
-pub enum ServiceConfigError {
-    /// The root's file cannot be read.
-    #[error("cannot read the root certificate {}", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// No connection can be prepared.
-    #[error("the root certificate of the key service cannot be used")]
-    Tls(#[source] TlsError),
-}
 
 /// Why the key service gave nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,14 +66,8 @@ impl Failure {
 
 /// The client of the key service.
 pub struct Service {
-    endpoints: Vec<(String, Channel)>,
-    /// The endpoint that answered last.
-    preferred: AtomicUsize,
-    bearer: Bearer,
-    deadline: Duration,
+    client: KeyServiceClient,
     requests: Requests,
-    /// Present where trust begins with the first bundle.
-    trust: Option<Arc<Trust>>,
 }
 
 impl Service {
@@ -106,45 +75,24 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// See [`ServiceConfigError`].
+    /// See [`KeyServiceConfigError`].
     pub fn new(
         config: &KeyServiceConfig,
         clock: Arc<dyn Clock>,
         metrics: &Metrics,
-    ) -> Result<Self, ServiceConfigError> {
-        let (tls, trust) = match config.trust() {
-            TrustConfig::File(path) => {
-                let pem = std::fs::read(path).map_err(|source| ServiceConfigError::Read {
-                    path: path.to_owned(),
-                    source,
-                })?;
-                (tls::trusting(&pem, clock), None)
-            }
-            TrustConfig::Digest(digest) => (tls::pinned(digest, clock), None),
-            TrustConfig::Bundle(path) => {
-                let trust = Arc::new(Trust::new(path));
-                (tls::following(trust.clone(), clock), Some(trust))
-            }
-        };
-        let tls = Arc::new(tls.map_err(ServiceConfigError::Tls)?);
-        let endpoint = |address| (format!("{address}"), tls::channel(address, tls.clone()));
+    ) -> Result<Self, KeyServiceConfigError> {
         Ok(Self {
-            endpoints: config.endpoints.iter().map(endpoint).collect(),
-            preferred: AtomicUsize::new(0),
-            bearer: Bearer::new(config.token_file.clone()),
-            deadline: config.deadline,
+            client: KeyServiceClient::new(config, clock)?,
             requests: metrics.requests(&METHODS, &OUTCOMES),
-            trust,
         })
     }
 
     /// What is trusted, where that follows a bundle.
     pub fn trust(&self) -> Option<&Arc<Trust>> {
-        self.trust.as_ref()
+        self.client.trust()
     }
 
-    /// Makes a call at the endpoint that answered last, then at the others, and at the first once more: a connection may have
-    /// ended with the token that it was opened with, which shows only when it is used.
+    /// Makes a call, and counts it.
     async fn call<M, R, F>(
         &self,
         method: &'static str,
@@ -156,53 +104,22 @@ impl Service {
         F: Future<Output = Result<Response<R>, Status>> + Send,
     {
         let mut observed = self.requests.observe(method);
-        let all = async {
-            let first = self.preferred.load(Ordering::Relaxed);
-            let mut failure = None;
-            for attempt in 0..=self.endpoints.len() {
-                let index = (first + attempt) % self.endpoints.len();
-                match self.call_at(index, message.clone(), &call).await {
-                    Err(error @ Failure::Away(_)) => {
-                        failure.get_or_insert(error);
-                    }
-                    answer => {
-                        self.preferred.store(index, Ordering::Relaxed);
-                        return answer;
-                    }
-                }
-            }
-            Err(failure.unwrap_or_else(|| Failure::Away("no endpoint is configured".to_owned())))
+        let at = |channel, request| {
+            let client = OperatorClient::new(channel)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES);
+            call(client, request)
         };
-        let answer = tokio::time::timeout(self.deadline, all)
-            .await
-            .unwrap_or_else(|_| Err(Failure::Away(format!("nothing within {:?}", self.deadline))));
+        let answer = self.client.call(message, at).await;
+        let answer = answer.map_err(|error| match error {
+            CallError::Token(_) => Failure::NotWelcome(Chain(&error).to_string()),
+            CallError::Failed(failure) => sort(failure),
+        });
         observed.outcome(match &answer {
             Ok(_) => OUTCOMES[0],
             Err(failure) => failure.outcome(),
         });
         answer
-    }
-
-    async fn call_at<M, R, F>(
-        &self,
-        index: usize,
-        message: M,
-        call: &(impl Fn(OperatorClient<Channel>, Request<M>) -> F + Send + Sync),
-    ) -> Result<R, Failure>
-    where
-        M: Send,
-        F: Future<Output = Result<Response<R>, Status>> + Send,
-    {
-        let (name, channel) = &self.endpoints[index];
-        let client = OperatorClient::new(channel.clone())
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let mut request = Request::new(message);
-        self.bearer.sign(&mut request).map_err(no_token)?;
-        match call(client, request).await {
-            Ok(response) => Ok(response.into_inner()),
-            Err(status) => Err(sort(name, &status)),
-        }
     }
 
     /// Asks for the next control epoch.
@@ -358,18 +275,14 @@ impl Changes {
     /// See [`Failure`].
     pub async fn next(&mut self) -> Result<Option<ObjectEvent>, Failure> {
         let next = self.0.message().await;
-        next.map_err(|status| sort("the stream of changes", &status))
+        next.map_err(|status| sort(CallFailure::sort("the stream of changes", &status)))
     }
 }
 
-fn no_token(error: TokenError) -> Failure {
-    Failure::NotWelcome(strongroom_runtime::Chain(&error).to_string())
-}
-
-/// Sorts an answer by what it means for an object.
-fn sort(endpoint: &str, status: &Status) -> Failure {
+/// Sorts a failure by what it means for an object.
+fn sort(failure: CallFailure) -> Failure {
     use tonic::Code;
-    match CallFailure::sort(endpoint, status) {
+    match failure {
         CallFailure::Away { cause } => Failure::Away(cause),
         CallFailure::Refused {
             code,
@@ -393,7 +306,7 @@ mod tests {
     fn sorted(mut status: Status, reason: &'static str) -> Failure {
         let reason = reason.parse().unwrap();
         status.metadata_mut().insert("strongroom-reason", reason);
-        sort("192.0.2.1:1", &status)
+        sort(CallFailure::sort("192.0.2.1:1", &status))
     }
 
     #[test]

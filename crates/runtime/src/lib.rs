@@ -12,6 +12,8 @@ pub mod fault;
 pub mod folder;
 mod greeting;
 mod harden;
+#[cfg(feature = "tls")]
+pub mod key_service;
 pub mod limits;
 mod logs;
 pub mod metrics;

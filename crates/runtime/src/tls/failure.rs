@@ -10,14 +10,16 @@ const REASON: &str = "strongroom-reason";
 const MAX_SENTENCE_CHARS: usize = 300;
 
 /// How a call ended that gave nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallFailure {
     /// No answer, or none in time.
+    #[error("the key service does not answer: {cause}")]
     Away {
         /// The endpoint and the first sentence of why.
         cause: String,
     },
     /// It answered that it cannot or will not.
+    #[error("{sentence}")]
     Refused {
         /// Its code.
         code: Code,
