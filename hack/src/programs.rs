@@ -41,6 +41,15 @@ const PACKAGES: [&str; 6] = [
 /// The package that loads a PKCS#11 module, which a static program cannot do.
 const HSM_AGENT: &str = PACKAGES[1];
 
+/// The others.
+const STATIC: [&str; 5] = [
+    PACKAGES[0],
+    PACKAGES[2],
+    PACKAGES[3],
+    PACKAGES[4],
+    PACKAGES[5],
+];
+
 /// The packages that have fault points.
 const FAULTY: [&str; 4] = [PACKAGES[0], PACKAGES[1], PACKAGES[2], PACKAGES[4]];
 
@@ -147,22 +156,16 @@ fn compile(build: Build) -> Result<Vec<PathBuf>> {
         Build::Plain | Build::FaultPoints | Build::Release => {
             executables(&mut cargo_build(build, &PACKAGES))
         }
-        Build::Image | Build::ReleaseImage => PACKAGES
-            .iter()
-            .map(|package| executables(&mut portable(build, package)?))
-            .collect::<Result<Vec<_>>>()
-            .map(|programs| programs.concat()),
+        Build::Image | Build::ReleaseImage => {
+            let of = |packages: &[&str], linking| {
+                portable::cargo_build(packages, build.profile(), linking)
+                    .and_then(|mut command| executables(&mut command))
+            };
+            let mut programs = of(&STATIC, Linking::Static)?;
+            programs.extend(of(&[HSM_AGENT], Linking::Dynamic)?);
+            Ok(programs)
+        }
     }
-}
-
-fn portable(build: Build, package: &str) -> Result<Command> {
-    let program = package.trim_start_matches("strongroom-");
-    let linking = if package == HSM_AGENT {
-        Linking::Dynamic
-    } else {
-        Linking::Static
-    };
-    portable::cargo_rustc(package, program, build.profile(), linking)
 }
 
 fn cargo_build(build: Build, packages: &[&str]) -> Command {

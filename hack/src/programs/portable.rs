@@ -21,31 +21,41 @@ pub(super) enum Linking {
 /// Arguments of the compiler are separated by this in `CARGO_ENCODED_RUSTFLAGS`, so that paths may have spaces.
 const SEPARATOR: &str = "\u{1f}";
 
-/// A `cargo rustc` for one program of a package.
+/// The build of some packages' programs.
 ///
-/// All programs share their libraries: only the last step says how it is linked. With a target named, the flags do not
-/// count for build scripts and macros.
-pub(super) fn cargo_rustc(
-    package: &str,
-    program: &str,
-    profile: &str,
-    linking: Linking,
-) -> Result<Command> {
+/// All of them share their libraries, which are built once: the flags of the static ones hold for everything, and only the
+/// last step of a dynamic one takes them back. With a target named, the flags do not count for build scripts and macros.
+pub(super) fn cargo_build(packages: &[&str], profile: &str, linking: Linking) -> Result<Command> {
     let places = places()?;
     let flags = |name: &str, separator: &str| {
         let flag = |(from, to): &(PathBuf, &str)| format!("{name}={}={to}", from.display());
         places.iter().map(flag).collect::<Vec<_>>().join(separator)
     };
     let mut command = cargo();
-    command.args(["rustc", "--quiet", "--locked"]);
+    // Only `rustc` takes flags for the last step; it wants a single package.
+    command.arg(match linking {
+        Linking::Static => "build",
+        Linking::Dynamic => "rustc",
+    });
+    command.args(["--quiet", "--locked", "--bins"]);
     command.arg("--message-format=json-render-diagnostics");
-    command.args(["--profile", profile, "--package", package, "--bin", program]);
-    command.args(["--target", &target(), "--", "-Cstrip=symbols"]);
-    if linking == Linking::Static {
-        command.arg("-Ctarget-feature=+crt-static");
+    command.args(["--profile", profile, "--target", &target()]);
+    // A folder of its own, since cargo lets nobody else build in one meanwhile.
+    command
+        .arg("--target-dir")
+        .arg(target_folder()?.join("images"));
+    for package in packages {
+        command.args(["--package", package]);
     }
-    let rust = flags("--remap-path-prefix", SEPARATOR);
-    command.env("CARGO_ENCODED_RUSTFLAGS", rust);
+    if linking == Linking::Dynamic {
+        command.args(["--", "-Ctarget-feature=-crt-static"]);
+    }
+    let rust = [
+        flags("--remap-path-prefix", SEPARATOR),
+        "-Ctarget-feature=+crt-static".to_owned(),
+        "-Cstrip=symbols".to_owned(),
+    ];
+    command.env("CARGO_ENCODED_RUSTFLAGS", rust.join(SEPARATOR));
     // AWS-LC and SQLite are C, and name their files too.
     let c = format!("CFLAGS_{}", target().replace('-', "_"));
     command.env(c, flags("-ffile-prefix-map", " "));
