@@ -1,8 +1,9 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Parser, Subcommand};
+use jiff::SignedDuration;
 
 /// KMS v2 plugin of Strongroom: lets kube-apiserver encrypt etcd with keys of the key service.
 #[derive(Debug, Parser)]
@@ -34,4 +35,40 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         enrolment: PathBuf,
     },
+    /// Wait until the plugin can be used, so that kube-apiserver starts then and not before.
+    ///
+    /// For an init container of kube-apiserver, or a unit that starts it. Asks the plugin's Status, and says what is missing.
+    /// Exit code 0 when the plugin can be used, 3 when it could not in time.
+    Wait(WaitArgs),
+}
+
+/// What to wait for, and for how long.
+#[derive(Clone, Debug, clap::Args)]
+pub struct WaitArgs {
+    /// The socket for kube-apiserver.
+    #[arg(long, value_name = "PATH")]
+    pub socket: PathBuf,
+    /// User id of the plugin; another listener is refused before the first byte [default: the own].
+    #[arg(long, value_name = "UID")]
+    pub uid: Option<u32>,
+    /// How long to wait at most.
+    #[arg(long, value_name = "DURATION", default_value = "5m")]
+    pub timeout: Patience,
+    /// Exit with 0 after the timeout too: a cluster without Secrets can be mended, one without an API server cannot.
+    #[arg(long)]
+    pub start_anyway: bool,
+}
+
+/// A time to wait, such as `5m`.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience(pub Duration);
+
+impl FromStr for Patience {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed: Option<SignedDuration> = text.parse().ok();
+        let duration = parsed.and_then(|duration| Duration::try_from(duration).ok());
+        duration.map(Self).ok_or("not a duration, such as 5m")
+    }
 }

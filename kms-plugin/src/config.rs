@@ -66,7 +66,7 @@ pub struct Config {
 pub struct Listen {
     /// Path of the socket, in a folder that only the plugin can change.
     pub path: PathBuf,
-    /// User ids of the API servers.
+    /// User ids of the API servers. The plugin's own may ask for `Status`, as `kms-plugin wait` does, and for nothing else.
     #[serde(default = "default_peers")]
     pub peers: Vec<u32>,
     /// Group of the socket; the plugin's own when absent.
@@ -146,11 +146,11 @@ impl Config {
         Ok(config)
     }
 
-    /// Returns who may ask.
+    /// Returns the API servers.
     ///
     /// # Errors
     ///
-    /// When nobody may, or the overflow uid.
+    /// When there is none, or the overflow uid among them.
     pub fn peers(&self) -> Result<Peers, ConfigError> {
         Peers::for_api_server(self.listen.peers.iter().copied()).map_err(ConfigError::Peers)
     }

@@ -18,8 +18,9 @@ pub mod service;
 pub mod snapshot;
 pub mod state;
 pub mod upstream;
+pub mod wait;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use clap::Parser;
 use strongroom_runtime::Chain;
@@ -35,16 +36,24 @@ const EXIT_USAGE: u8 = 2;
 /// Runs the program.
 pub fn main() -> ExitCode {
     let Args { command } = Args::parse();
-    let (Command::Serve { config: path } | Command::Enrol { config: path, .. }) = &command;
-    let config = match Config::load(path) {
-        Ok(config) => config,
+    match command {
+        Command::Serve { config: path } => {
+            configured(&path, |config| serve::run(config, path.clone()))
+        }
+        Command::Enrol {
+            config: path,
+            enrolment,
+        } => configured(&path, |config| enrol::run(&config, &enrolment)),
+        Command::Wait(args) => wait::run(&args),
+    }
+}
+
+fn configured(path: &Path, run: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match Config::load(path) {
+        Ok(config) => run(config),
         Err(error) => {
             eprintln!("kms-plugin: {}", Chain(&error));
-            return ExitCode::from(EXIT_USAGE);
+            ExitCode::from(EXIT_USAGE)
         }
-    };
-    match command {
-        Command::Serve { config: path } => serve::run(config, path),
-        Command::Enrol { enrolment, .. } => enrol::run(&config, &enrolment),
     }
 }

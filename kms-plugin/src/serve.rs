@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
+use rustix::process::geteuid;
 use strongroom_api::kubernetes::kms::v2::key_management_service_server::KeyManagementServiceServer;
 use strongroom_core::Clock;
 use strongroom_runtime::{
@@ -103,7 +104,9 @@ pub fn start_at(handle: &Handle, config: &Config, clock: Arc<dyn Clock>) -> Resu
     spawn_probe(handle, config, &upstream, &board, state);
 
     let plugin = Plugin::new(config, board, upstream);
-    let transport = Transport::new(plugin, &handle.metrics.component("kms_plugin"));
+    let api_servers = config.peers().map_err(StartError::Config)?;
+    let metrics = handle.metrics.component("kms_plugin");
+    let transport = Transport::new(plugin, api_servers, &metrics);
     spawn_server(handle, config, transport, incoming);
     Ok(())
 }
@@ -174,6 +177,8 @@ fn spawn_renewal(
 
 fn bind(config: &Config) -> Result<Incoming, StartError> {
     let peers = config.peers().map_err(StartError::Config)?;
+    // What waits for this plugin before an API server starts need not be root.
+    let peers = peers.and(geteuid().as_raw());
     let options = SocketOptions {
         group: config.listen.group,
         ..SocketOptions::new(peers)

@@ -4,7 +4,10 @@ use strongroom_api::kubernetes::kms::v2::{
     DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, StatusRequest,
     StatusResponse, key_management_service_server,
 };
-use strongroom_runtime::metrics::{Metrics, Requests};
+use strongroom_runtime::{
+    metrics::{Metrics, Observation, Requests},
+    socket::{Peer, Peers},
+};
 use tonic::{Code, Request, Response, Status};
 
 use crate::{
@@ -14,10 +17,10 @@ use crate::{
 };
 
 /// The version of the interface. It must not change while an API server runs.
-const VERSION: &str = "v2";
+pub(crate) const VERSION: &str = "v2";
 /// The only text that means healthy. There is no other: a key that cannot be used is an error of the call, because
 /// kube-apiserver goes on writing when it gets a text (kubernetes/kubernetes #138950).
-const HEALTHY: &str = "ok";
+pub(crate) const HEALTHY: &str = "ok";
 
 /// An encryption plugin.
 pub trait KeyManagement: Send + Sync + 'static {
@@ -45,14 +48,35 @@ pub trait KeyManagement: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Transport<K> {
     plugin: K,
+    api_servers: Peers,
     requests: Requests,
 }
 
 impl<K: KeyManagement> Transport<K> {
-    /// Serves a plugin and counts what it does.
-    pub fn new(plugin: K, metrics: &Metrics) -> Self {
+    /// Serves a plugin and counts what it does. Seeds are for API servers; who else may connect gets `Status` alone.
+    pub fn new(plugin: K, api_servers: Peers, metrics: &Metrics) -> Self {
         let requests = metrics.requests(&["Status", "Encrypt", "Decrypt"], CODES);
-        Self { plugin, requests }
+        Self {
+            plugin,
+            api_servers,
+            requests,
+        }
+    }
+
+    fn check_is_api_server<T>(
+        &self,
+        request: &Request<T>,
+        observation: &mut Observation,
+    ) -> Result<(), Status> {
+        let peer = request.extensions().get::<Peer>();
+        if peer.is_some_and(|peer| self.api_servers.allows(peer.uid)) {
+            Ok(())
+        } else {
+            observation.outcome(DENIED);
+            Err(Status::permission_denied(
+                "only the API servers in listen.peers may have seeds sealed or opened",
+            ))
+        }
     }
 }
 
@@ -77,6 +101,7 @@ impl<K: KeyManagement> key_management_service_server::KeyManagementService for T
         request: Request<EncryptRequest>,
     ) -> Result<Response<EncryptResponse>, Status> {
         let mut observation = self.requests.observe("Encrypt");
+        self.check_is_api_server(&request, &mut observation)?;
         let request = request.into_inner();
         let uid = printable(&request.uid);
         let outcome = self.plugin.encrypt(request).await;
@@ -91,6 +116,7 @@ impl<K: KeyManagement> key_management_service_server::KeyManagementService for T
         request: Request<DecryptRequest>,
     ) -> Result<Response<DecryptResponse>, Status> {
         let mut observation = self.requests.observe("Decrypt");
+        self.check_is_api_server(&request, &mut observation)?;
         let request = request.into_inner();
         let uid = printable(&request.uid);
         let outcome = self.plugin.decrypt(request).await;
@@ -165,9 +191,13 @@ impl RpcError for DecryptError {
     }
 }
 
-/// The labels that [`label`] gives.
+/// The label of a call that is not for this peer.
+const DENIED: &str = "PERMISSION_DENIED";
+
+/// The labels that [`label`] gives, and `DENIED`.
 const CODES: &[&str] = &[
     "OK",
+    DENIED,
     "INVALID_ARGUMENT",
     "NOT_FOUND",
     "FAILED_PRECONDITION",

@@ -7,3 +7,4 @@ mod outage;
 mod process;
 mod rollback;
 mod support;
+mod wait;

@@ -33,6 +33,7 @@ async fn the_command_line_is_as_documented() {
           serve  Serve kube-apiserver until SIGTERM or SIGINT
           enrol  Get this node's first certificate from the key service with an enrolment file, which is
                  used up
+          wait   Wait until the plugin can be used, so that kube-apiserver starts then and not before
           help   Print this message or the help of the given subcommand(s)
 
         Options:
@@ -76,6 +77,34 @@ async fn the_command_line_is_as_documented() {
     "#]],
     )
     .await;
+    check(&["wait", "--help"], expect![[r#"
+        Wait until the plugin can be used, so that kube-apiserver starts then and not before.
+
+        For an init container of kube-apiserver, or a unit that starts it. Asks the plugin's Status, and
+        says what is missing. Exit code 0 when the plugin can be used, 3 when it could not in time.
+
+        Usage: kms-plugin wait [OPTIONS] --socket <PATH>
+
+        Options:
+              --socket <PATH>
+                  The socket for kube-apiserver
+
+              --uid <UID>
+                  User id of the plugin; another listener is refused before the first byte [default: the
+                  own]
+
+              --timeout <DURATION>
+                  How long to wait at most
+          
+                  [default: 5m]
+
+              --start-anyway
+                  Exit with 0 after the timeout too: a cluster without Secrets can be mended, one without an
+                  API server cannot
+
+          -h, --help
+                  Print help (see a summary with '-h')
+    "#]]).await;
 }
 
 #[tokio::test]

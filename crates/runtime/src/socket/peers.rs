@@ -57,6 +57,15 @@ impl Peers {
         Ok(Self(uids))
     }
 
+    /// Adds one more; the overflow uid stays nobody.
+    #[must_use]
+    pub fn and(mut self, uid: u32) -> Self {
+        if uid != OVERFLOW_UID {
+            self.0.insert(uid);
+        }
+        self
+    }
+
     /// Tells whether a uid may use the socket.
     pub fn allows(&self, uid: u32) -> bool {
         self.0.contains(&uid)
@@ -75,6 +84,8 @@ mod tests {
 
     #[test]
     fn overflow_uid_is_never_a_peer() {
+        let more = Peers::new([1000]).unwrap().and(OVERFLOW_UID).and(1001);
+        assert!(!more.allows(OVERFLOW_UID) && more.allows(1001));
         assert_eq!(Peers::new([OVERFLOW_UID]), Err(PeersError::Overflow));
         assert_eq!(
             Peers::for_api_server([0, OVERFLOW_UID]),

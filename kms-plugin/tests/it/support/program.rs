@@ -39,21 +39,13 @@ impl Rig {
 
     /// Starts the program with fault points, if it has them.
     pub(crate) fn spawn(&self, faults: &str) -> Program {
-        let mut child = command()
+        let mut serve = command();
+        serve
             .arg("serve")
             .arg("--config")
             .arg(self.write_config())
-            .env("FAILPOINTS", faults)
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        Program {
-            child,
-            lines,
-            log: String::new(),
-        }
+            .env("FAILPOINTS", faults);
+        Program::start(&mut serve)
     }
 }
 
@@ -64,6 +56,18 @@ pub(crate) fn command() -> Command {
 }
 
 impl Program {
+    /// Starts a command and follows what it says.
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let started = command.stderr(Stdio::piped()).kill_on_drop(true).spawn();
+        let mut child = started.unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self {
+            child,
+            lines,
+            log: String::new(),
+        }
+    }
+
     /// Reads the log until a line holds a text, and returns the line.
     pub(crate) async fn line(&mut self, text: &str) -> String {
         while let Some(line) = self.lines.next_line().await.unwrap() {
