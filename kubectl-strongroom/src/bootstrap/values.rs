@@ -36,11 +36,17 @@ pub(crate) enum ValuesError {
     Loopback,
 }
 
-/// The chart's values.
+/// The chart's values, each of which its schema knows.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Values {
+    cluster: Cluster,
     key_service: KeyService,
+}
+
+#[derive(Debug, Serialize)]
+struct Cluster {
+    name: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -48,14 +54,21 @@ pub(super) struct Values {
 struct KeyService {
     mode: &'static str,
     endpoints: Vec<String>,
-    /// The root's digest, in hexadecimal.
+    /// The root's digest, in hexadecimal. Every instance has a root of its own, so this names the instance, too.
     ca_sha256: String,
-    instance_id: String,
 }
 
 #[derive(Deserialize)]
 struct Config {
     workloads: Option<Workloads>,
+    #[serde(default)]
+    clusters: Vec<Registered>,
+}
+
+/// A cluster whose tokens count.
+#[derive(Deserialize)]
+struct Registered {
+    name: String,
 }
 
 /// Where operator and drivers come in.
@@ -66,7 +79,7 @@ struct Workloads {
 
 impl Values {
     pub(super) fn look(root: &Root) -> Result<Self, ValuesError> {
-        let identity = instance::look(root)?.ok_or(ValuesError::NoInstance)?;
+        instance::look(root)?.ok_or(ValuesError::NoInstance)?;
         let ca = root
             .read(format!("{ADMINISTRATOR}/ca.pem"))?
             .unwrap_or_default();
@@ -74,15 +87,17 @@ impl Values {
         let config = root.read(KEY_SERVICE_CONFIG)?.unwrap_or_default();
         let config: Config = serde_yaml_ng::from_str(&config).map_err(ValuesError::Config)?;
         let workloads = config.workloads.ok_or(ValuesError::NoWorkloads)?;
+        let cluster = config.clusters.into_iter().next();
+        let Registered { name } = cluster.ok_or(ValuesError::NoWorkloads)?;
         if workloads.listen.ip().is_loopback() {
             return Err(ValuesError::Loopback);
         }
         Ok(Self {
+            cluster: Cluster { name },
             key_service: KeyService {
                 mode: "External",
                 endpoints: vec![workloads.listen.to_string()],
                 ca_sha256: hex::encode(digest(&SHA256, &ca)),
-                instance_id: identity.id,
             },
         })
     }
