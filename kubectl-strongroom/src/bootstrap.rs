@@ -121,7 +121,7 @@ fn set_up(
 ) -> Result<Exit, BootstrapError> {
     let settings = settings(args, environment, root)?;
     let (plan, host) = look(root, &settings)?;
-    let report = Report::new(&plan, &host);
+    let report = Report::new(&plan, &host, &settings);
     if args.plan {
         match args.output {
             Format::Table => write!(out, "{}", report.plan_text())?,
@@ -152,7 +152,7 @@ fn set_up(
     }
     // What is known now is more than before.
     let (after, host) = look(root, &settings)?;
-    let report = Report::new(&after, &host);
+    let report = Report::new(&after, &host, &settings);
     match args.output {
         Format::Table if is_work => write!(out, "Done.\n{}", report.end_text())?,
         Format::Table => write!(out, "Nothing to change.\n{}", report.end_text())?,

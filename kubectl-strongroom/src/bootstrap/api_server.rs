@@ -19,6 +19,8 @@ pub(super) struct ApiServer {
     pub(super) version: Option<String>,
     pub(super) folders: Vec<PathBuf>,
     pub(super) reloads: bool,
+    /// Image of the init container that waits for the plugin.
+    pub(super) waits_with: Option<String>,
 }
 
 impl ApiServer {
@@ -52,6 +54,7 @@ impl ApiServer {
             version: image.and_then(version),
             folders: folders.collect(),
             reloads: flag("encryption-provider-config-automatic-reload") == Some("true"),
+            waits_with: waits_with(&pod),
         })
     }
 
@@ -90,6 +93,16 @@ impl ApiServer {
             .map(PathBuf::from)
             .collect()
     }
+}
+
+/// The image of the init container that runs `kms-plugin wait`.
+fn waits_with(pod: &Value) -> Option<String> {
+    let containers = pod.get("spec")?.get("initContainers")?.as_sequence()?;
+    containers.iter().find_map(|container| {
+        let image = container.get("image")?.as_str()?;
+        let first = container.get("args")?.get(0)?.as_str()?;
+        (image.contains("kms-plugin") && first == "wait").then(|| image.to_owned())
+    })
 }
 
 /// The version in an image's tag.
@@ -166,6 +179,27 @@ spec:
             [PathBuf::from(API_SERVER_SOCKETS)]
         );
         assert_eq!(ApiServer::parse("just text"), None);
+    }
+
+    #[test]
+    fn only_an_init_container_that_waits_for_the_plugin_counts() {
+        let image_of = |container: &str| {
+            let more = format!("  initContainers:\n  - {container}\n");
+            ApiServer::parse(&format!("{MANIFEST}{more}"))
+                .unwrap()
+                .waits_with
+        };
+        let image = "registry.example/kms-plugin:1";
+        assert_eq!(
+            image_of(&format!("{{image: '{image}', args: [wait, --socket=/s]}}")),
+            Some(image.to_owned())
+        );
+        assert_eq!(
+            image_of(&format!("{{image: '{image}', args: [serve]}}")),
+            None
+        );
+        assert_eq!(image_of("{image: busybox, args: [wait]}"), None);
+        assert_eq!(ApiServer::parse(MANIFEST).unwrap().waits_with, None);
     }
 
     #[test]

@@ -4,6 +4,8 @@ mod files;
 mod folders;
 mod pods;
 
+pub(super) use files::wait_container;
+
 use std::path::{Path, PathBuf};
 
 use super::{
@@ -17,6 +19,8 @@ pub(super) const STATE: &str = "/var/lib/strongroom";
 pub(super) const ENCRYPTION: &str = "/etc/strongroom/apiserver/encryption.yaml";
 /// What the API server's pod mounts beside the folder of `ENCRYPTION`.
 pub(super) const API_SERVER_SOCKETS: &str = "/var/lib/strongroom/sockets/apiserver";
+/// What kubeadm adds to the API server's pod.
+pub(super) const PATCH: &str = "/etc/strongroom/kubeadm/kube-apiserver+strategic.yaml";
 pub(super) const ADMIN_SOCKET: &str = "/var/lib/strongroom/sockets/key-service/admin.sock";
 pub(super) const ADMINISTRATOR: &str = "/etc/strongroom/administrator";
 pub(super) const KUBECONFIG: &str = "/etc/strongroom/kubeconfig";

@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::{
     api_server::ApiServer,
     host::Host,
-    layout::{Account, Act, Content, Entry, Once},
+    layout::{Account, Act, Content, Entry, Once, PATCH, wait_container},
     plan::{Plan, Planned, State, Step},
+    settings::{Program, Settings},
 };
 use crate::output::columns;
 
@@ -55,16 +56,28 @@ struct Line {
 struct ToAdd {
     flags: Vec<String>,
     folders: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    init_container: Option<InitContainer>,
+}
+
+/// What lets kube-apiserver start after the plugin. It serves without, only later.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InitContainer {
+    /// The image that it has instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instead_of: Option<String>,
+    manifest: String,
 }
 
 impl Report {
-    pub(super) fn new(plan: &Plan, host: &Host) -> Self {
+    pub(super) fn new(plan: &Plan, host: &Host, settings: &Settings) -> Self {
         let server = host.api_server.clone().unwrap_or_default();
         let identity = host.instance.clone();
         Self {
             steps: plan.steps.iter().map(Line::new).collect(),
             refusals: plan.refusals.iter().map(ToString::to_string).collect(),
-            api_server: ToAdd::new(&server),
+            api_server: ToAdd::new(&server, settings),
             instance: identity.as_ref().map(|identity| identity.id.clone()),
             audit_fingerprint: identity.map(|identity| identity.audit_fingerprint),
         }
@@ -108,20 +121,28 @@ impl Report {
 }
 
 impl ToAdd {
-    fn new(server: &ApiServer) -> Self {
+    fn new(server: &ApiServer, settings: &Settings) -> Self {
         let folders = server.missing_folders();
         Self {
             flags: server.missing_flags(),
             folders: folders.iter().map(|path| shown(path)).collect(),
+            init_container: InitContainer::new(server, settings),
         }
     }
 
     fn text(&self) -> String {
-        let Self { flags, folders } = self;
-        if flags.is_empty() && folders.is_empty() {
-            return "kube-apiserver has its flags and folders.\n".to_owned();
+        let Self {
+            flags,
+            folders,
+            init_container,
+        } = self;
+        if flags.is_empty() && folders.is_empty() && init_container.is_none() {
+            return "kube-apiserver has its flags, its folders and its init container.\n"
+                .to_owned();
         }
-        let mut text = "Add to kube-apiserver on this node:\n".to_owned();
+        let mut text = format!(
+            "Add to kube-apiserver on this node; folders and init container are in {PATCH}, as kubeadm takes them:\n"
+        );
         for flag in flags {
             text.push_str(&format!("  flag    {flag}\n"));
         }
@@ -130,7 +151,33 @@ impl ToAdd {
                 "  folder  {folder}, as a hostPath of type Directory at the same path\n"
             ));
         }
-        text
+        text + &init_container
+            .as_ref()
+            .map_or_else(String::new, InitContainer::text)
+    }
+}
+
+impl InitContainer {
+    /// What is missing; nothing when it is there with the image that the plugin has.
+    fn new(server: &ApiServer, settings: &Settings) -> Option<Self> {
+        let found = server.waits_with.clone();
+        let is_good = found.as_ref() == Some(&settings.image(Program::KmsPlugin));
+        (!is_good).then(|| Self {
+            instead_of: found,
+            manifest: wait_container(settings),
+        })
+    }
+
+    fn text(&self) -> String {
+        let Self {
+            instead_of,
+            manifest,
+        } = self;
+        let why = instead_of.as_ref().map_or_else(
+            || "without it a plugin that comes late is followed by an API server minutes later".to_owned(),
+            |image| format!("instead of the one with {image}, which the node may remove since its plugin has another"),
+        );
+        format!("  init container, {why}:\n{manifest}")
     }
 }
 

@@ -167,6 +167,14 @@ impl Settings {
         }
     }
 
+    /// The image of a program.
+    pub(super) fn image(&self, program: Program) -> String {
+        let Self {
+            repository, tag, ..
+        } = self;
+        format!("{repository}/{}:{tag}", program.name())
+    }
+
     pub(super) const fn uid(&self, program: Program) -> u32 {
         match program {
             Program::HsmAgent => self.users.hsm_agent,

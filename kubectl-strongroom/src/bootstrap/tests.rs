@@ -126,9 +126,9 @@ fn refusals(more: &[&str], change: impl FnOnce(&mut Host)) -> Vec<Refusal> {
 
 #[test]
 fn plan_for_an_empty_node_has_everything() {
-    let host = empty();
-    let plan = plan(&settings(&[]), &host);
-    let report = Report::new(&plan, &host);
+    let (settings, host) = (settings(&[]), empty());
+    let plan = plan(&settings, &host);
+    let report = Report::new(&plan, &host, &settings);
     expect_file!["../../tests/data/bootstrap-plan.txt"].assert_eq(&report.plan_text());
     let text = serde_yaml_ng::to_string(&report).unwrap();
     expect_file!["../../tests/data/bootstrap-plan.yaml"].assert_eq(&text);
@@ -333,10 +333,49 @@ fn plan_for_a_joining_node_has_the_plugin_alone() {
     let settings = joining();
     let host = empty();
     let plan = plan(&settings, &host);
-    let report = Report::new(&plan, &host);
+    let report = Report::new(&plan, &host, &settings);
     expect_file!["../../tests/data/bootstrap-join.txt"].assert_eq(&report.plan_text());
     let text = serde_yaml_ng::to_string(&report).unwrap();
     expect_file!["../../tests/data/bootstrap-join.yaml"].assert_eq(&text);
+}
+
+/// What is left to do for an API server whose init container has some image.
+fn left_to_do(waits_with: Option<&str>) -> String {
+    let settings = settings(&[]);
+    let host = Host {
+        api_server: Some(ApiServer {
+            encryption: Some(ENCRYPTION.into()),
+            reloads: true,
+            folders: vec!["/etc/strongroom".into(), "/var/lib/strongroom".into()],
+            waits_with: waits_with.map(str::to_owned),
+            ..ApiServer::default()
+        }),
+        ..done(&settings)
+    };
+    Report::new(&plan(&settings, &host), &host, &settings).end_text()
+}
+
+#[test]
+fn api_server_that_does_not_wait_is_shown_how() {
+    let done = left_to_do(Some("strongroom.dev/kms-plugin:1.2.3"));
+    assert!(
+        done.ends_with("has its flags, its folders and its init container.\n"),
+        "{done}"
+    );
+    let missing = left_to_do(None);
+    assert!(
+        missing.contains("without it a plugin that comes late"),
+        "{missing}"
+    );
+    assert!(
+        missing.contains("    image: strongroom.dev/kms-plugin:1.2.3\n"),
+        "{missing}"
+    );
+    let older = left_to_do(Some("strongroom.dev/kms-plugin:1.2.2"));
+    assert!(
+        older.contains("instead of the one with strongroom.dev/kms-plugin:1.2.2"),
+        "{older}"
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The files that start nothing: configurations, the EncryptionConfiguration, rights, units of systemd.
 
-use super::{ETC, Entry, KUBECONFIG, STATE, Secret, folders, values};
+use super::{ETC, Entry, KUBECONFIG, PATCH, STATE, Secret, folders, values};
 use crate::bootstrap::{
     settings::{Program, Settings},
     template::fill,
@@ -22,6 +22,7 @@ pub(super) fn all(settings: &Settings) -> Vec<Entry> {
     }
     let template = include_str!("../templates/encryption.yaml");
     files.push(text("apiserver/encryption.yaml", 0o600, template));
+    files.push(Entry::text(PATCH, 0o644, &patch(settings)));
     if settings.access.is_some() {
         let template = include_str!("../templates/rbac.yaml");
         files.push(text("rbac.yaml", 0o644, template));
@@ -30,8 +31,25 @@ pub(super) fn all(settings: &Settings) -> Vec<Entry> {
     }
     let units = settings.programs().iter();
     files.extend(units.map(|program| unit(settings, *program)));
+    let template = include_str!("../templates/kube-apiserver.conf");
+    files.push(text("systemd/kube-apiserver.conf", 0o644, template));
     files.push(tmpfiles(settings));
     files
+}
+
+/// What the static pod of kube-apiserver needs, as kubeadm takes it.
+fn patch(settings: &Settings) -> String {
+    let container = wait_container(settings);
+    fill(
+        include_str!("../templates/kube-apiserver-patch.yaml"),
+        &[("wait-container", container)],
+    )
+}
+
+/// The init container with which kube-apiserver starts after the plugin.
+pub(in crate::bootstrap) fn wait_container(settings: &Settings) -> String {
+    let template = include_str!("../templates/wait-container.yaml");
+    fill(template, &values(settings))
 }
 
 /// The configuration of a program.
