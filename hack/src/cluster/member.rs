@@ -85,6 +85,14 @@ impl Member {
         self
     }
 
+    /// Returns its arguments, for somebody else who runs the program.
+    pub(super) fn words(&self) -> Result<Vec<String>> {
+        let words = self.arguments.iter().map(|word| word.to_str());
+        let words: Option<Vec<&str>> = words.collect();
+        let words = words.context("an argument is not UTF-8")?;
+        Ok(words.into_iter().map(str::to_owned).collect())
+    }
+
     pub(super) fn start(&self, layout: &Layout, namespace: &Namespace) -> Result<Process> {
         if let Some(process) = layout.process(&self.name)? {
             bail!("{} runs already, as process {}", self.name, process.id());

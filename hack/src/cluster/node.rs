@@ -7,6 +7,7 @@ mod config;
 mod disk;
 pub(super) mod images;
 mod members;
+mod pod;
 mod power;
 
 use std::ffi::OsStr;
@@ -26,6 +27,7 @@ use disk::Disk;
 pub(super) use members::Tools;
 
 pub use images::{BUSYBOX, PAUSE};
+pub use pod::API_SERVER_MANIFEST;
 
 /// A node of a cluster, on or off.
 #[derive(Clone, Copy, Debug)]

@@ -6,11 +6,13 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::super::control_plane::API_SERVER;
 use super::super::layout::Layout;
 use super::Node;
 use crate::image::{Description, Layer, pack};
 use crate::paths;
 use crate::run::run_quietly;
+use crate::tools::Module;
 
 /// The image of the container that holds a pod's namespaces.
 pub const PAUSE: &str = "strongroom.dev/pause:1";
@@ -36,6 +38,21 @@ pub(super) fn load(node: &Node<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The image of the API server, with the tag that Kubernetes gives it.
+pub(super) fn api_server() -> Result<String> {
+    let version = Module::Kubernetes.version()?;
+    Ok(format!("strongroom.dev/{API_SERVER}:{version}"))
+}
+
+/// Makes the image of the API server out of the program that is there, and loads it.
+pub(super) fn load_api_server(node: &Node<'_>) -> Result<()> {
+    let (layout, reference) = (node.layout(), api_server()?);
+    let program = fs::read(&node.cluster.tools.api_server)?;
+    let layer = Layer::default().file(API_SERVER, 0o755, program);
+    write_archive(layout, &reference, &format!("/{API_SERVER}"), layer)?;
+    node.load_image(&archive(layout, &reference))
 }
 
 /// Compiles a static program: the image holds nothing else.

@@ -27,14 +27,14 @@ impl Node<'_> {
     }
 
     /// Switches the node on and starts its programs: containerd, the kubelet and, on a control-plane node, the
-    /// API server and its companions. It waits for containerd only; see [`Node::wait_until_ready`] and
+    /// API server, unless the kubelet runs that, and its companions. It waits for containerd only; see [`Node::wait_until_ready`] and
     /// [`Node::wait_for_api_server`].
     ///
     /// # Errors
     /// Fails when the node is on, or containerd does not start.
     pub fn power_on(&self) -> Result<()> {
         self.power_on_without_api_server()?;
-        if self.is_control_plane() {
+        if self.is_control_plane() && !self.api_server_is_a_pod() {
             self.start_api_server()?;
         }
         Ok(())
