@@ -27,7 +27,6 @@ use disk::Disk;
 pub(super) use members::Tools;
 
 pub use images::{BUSYBOX, PAUSE};
-pub use pod::API_SERVER_MANIFEST;
 
 /// A node of a cluster, on or off.
 #[derive(Clone, Copy, Debug)]

@@ -13,7 +13,7 @@ use super::{Node, images};
 const NOTE: &str = "api-server-is-a-pod";
 
 /// Where the kubelet finds the manifest.
-pub const API_SERVER_MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+const API_SERVER_MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
 
 impl Node<'_> {
     /// Ends the API server; from now on only a static pod runs it, after the node was off as well. Its image is loaded, and
