@@ -20,6 +20,7 @@ use minijinja::{
     value::{Enumerator, Object},
 };
 use strongroom_core::{FieldName, Name, SecretBytes, SecretValue, Template};
+use strongroom_runtime::panics;
 
 pub use self::error::TemplateError;
 use self::output::Bounded;
@@ -110,7 +111,7 @@ fn render_here(
     Ok(output.into_bytes())
 }
 
-/// Runs the engine where its depth does not end the process.
+/// Runs the engine where neither its depth nor a panic in it ends the process.
 fn on_a_deep_stack<T: Send>(
     work: impl FnOnce() -> Result<T, TemplateError> + Send,
 ) -> Result<T, TemplateError> {
@@ -118,9 +119,10 @@ fn on_a_deep_stack<T: Send>(
         let builder = thread::Builder::new()
             .name("template".to_owned())
             .stack_size(STACK_BYTES);
-        let thread = builder.spawn_scoped(scope, work);
+        let thread = builder.spawn_scoped(scope, || panics::contain(work));
         let thread = thread.map_err(|_| TemplateError::NoThread)?;
-        thread.join().unwrap_or(Err(TemplateError::NoThread))
+        let outcome = thread.join().expect("its panics are contained");
+        outcome.unwrap_or(Err(TemplateError::Broken))
     })
 }
 

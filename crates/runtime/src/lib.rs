@@ -17,6 +17,7 @@ pub mod key_service;
 pub mod limits;
 mod logs;
 pub mod metrics;
+pub mod panics;
 mod probes;
 mod process;
 mod readiness;

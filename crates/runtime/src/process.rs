@@ -11,6 +11,7 @@ use tracing_subscriber::filter::ParseError;
 use crate::{
     Chain, HardenError, Readiness, fault, harden, logs,
     metrics::Metrics,
+    panics,
     probes::{self, Probes},
     tasks::{TaskError, TaskFailure, Tasks},
 };
@@ -80,6 +81,7 @@ pub enum RunError {
 /// # Errors
 /// When the kernel refuses, or in a user namespace.
 pub fn prepare() -> Result<(), HardenError> {
+    panics::install();
     harden::harden()?;
     fault::install();
     Ok(())

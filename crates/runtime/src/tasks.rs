@@ -31,7 +31,7 @@ pub enum TaskError {
         #[source]
         source: TaskFailure,
     },
-    /// It panicked, which ends the process at once in the profiles that we ship.
+    /// It panicked, which ends the process at once where [`crate::panics`] is installed.
     #[error("task {name} panicked")]
     Panicked {
         /// The task.

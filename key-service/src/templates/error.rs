@@ -58,6 +58,9 @@ pub enum TemplateError {
     /// The machine has no thread for it. Nobody's fault who wrote it.
     #[error("the key service could not work on it; try again")]
     NoThread,
+    /// The engine broke over it, which the log tells.
+    #[error("the template breaks the engine that works on it")]
+    Broken,
     /// Something else.
     #[error("line {line}: {what}")]
     Failed {

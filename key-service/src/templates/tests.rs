@@ -40,6 +40,12 @@ fn refused(text: &str, at_apply: Option<TemplateError>, at_read: TemplateError) 
 }
 
 #[test]
+fn engine_that_panics_makes_no_file() {
+    let broken = on_a_deep_stack::<()>(|| unreachable!("a mistake in the engine"));
+    assert_eq!(broken, Err(TemplateError::Broken));
+}
+
+#[test]
 fn fields_go_where_they_are_named_and_nothing_is_escaped_or_cut() {
     check_ok(
         "U={{ db.username }}\nP={{ db.password }}\n",
