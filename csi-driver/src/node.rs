@@ -21,7 +21,7 @@ use tonic::{Code, Request, Response, Status};
 use crate::{
     config::Tokens,
     driver::{self, Driver, PublishError},
-    request::{self, InvalidRequest},
+    request::{self, InvalidRequest, NoToken},
     source::SourceError,
     volume::{PublishedError, RemoveError},
 };
@@ -230,6 +230,7 @@ impl NodeError {
 
 fn publish_code(error: &PublishError) -> Code {
     match error {
+        PublishError::NoToken(NoToken::Forged) => Code::InvalidArgument,
         PublishError::NoToken(_) => Code::Unauthenticated,
         PublishError::Source(error) => source_code(error),
         PublishError::Taken => Code::AlreadyExists,

@@ -130,19 +130,25 @@ fn parse(
     if context.get(POD_UID).map(String::as_str) != Some(target.pod_uid()) {
         return Err(InvalidRequest::Pod);
     }
-    let holder = match tokens.source {
-        TokenSource::Secrets => &request.secrets,
-        TokenSource::VolumeContext => context,
-    };
     let (wanted, optional) = wanted::parse(context)?;
+    let token = match tokens.source {
+        TokenSource::Secrets if is_forged(request) => Err(NoToken::Forged),
+        TokenSource::Secrets => token::find(request.secrets.get(TOKENS), &tokens.audience),
+        TokenSource::VolumeContext => token::find(context.get(TOKENS), &tokens.audience),
+    };
     Ok(Publish {
         volume_id,
         target,
         wanted,
         optional,
         group,
-        token: token::find(holder.get(TOKENS), &tokens.audience).map(Arc::new),
+        token: token.map(Arc::new),
     })
+}
+
+/// Whether the pod's author wrote tokens: kubelet writes them in one place, and they are in two.
+fn is_forged(request: &NodePublishVolumeRequest) -> bool {
+    request.secrets.contains_key(TOKENS) && request.volume_context.contains_key(TOKENS)
 }
 
 /// Checks the id of a volume.

@@ -199,11 +199,13 @@ fn a_pod_may_say_that_it_starts_without() {
 }
 
 #[test]
-fn token_among_the_attributes_is_ignored_where_kubelet_sends_it_in_secrets() {
+fn token_among_the_attributes_never_counts_where_kubelet_sends_it_in_secrets() {
     let forged = tokens("strongroom.dev", "forged");
     let mut request = request();
-    request.secrets.clear();
     request.volume_context.insert(TOKENS.to_owned(), forged);
+    let publish = parse_it(request.clone()).unwrap();
+    assert_eq!(publish.token.err(), Some(NoToken::Forged));
+    request.secrets.clear();
     let publish = parse_it(request.clone()).unwrap();
     assert_eq!(publish.token.err(), Some(NoToken::Missing));
 

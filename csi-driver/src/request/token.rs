@@ -1,10 +1,14 @@
 //! The pod's token, as kubelet writes it: a JSON object from audience to token.
+//!
+//! kubelet writes it in one place. Where that is not the volume's context, whoever writes the pod can put something there.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use strongroom_core::SecretBytes;
 use zeroize::Zeroize;
+
+use super::TOKENS;
 
 /// Longer than any token of a service account.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
@@ -26,6 +30,10 @@ pub enum NoToken {
     /// kubelet sent something else.
     #[error("what kubelet sent as token of the pod is none")]
     Malformed,
+    /// The pod's author wrote one beside kubelet's, and is to mend it. Nothing would be given for it, but nobody writes it
+    /// without meaning to.
+    #[error("attribute {TOKENS:?} in the pod's volume is for kubelet alone to write: remove it")]
+    Forged,
 }
 
 #[derive(Deserialize)]
