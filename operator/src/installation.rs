@@ -264,7 +264,10 @@ fn serving(
     } = described;
     let failed = conditions.iter().find(|it| !it.ok);
     let verdict = match failed {
-        None => Verdict::ready(Reason::Serving, ""),
+        None => Verdict::ready(
+            Reason::Serving,
+            "the key service answers and has what it needs",
+        ),
         Some(wire::Condition {
             r#type, message, ..
         }) => Verdict::not_ready(

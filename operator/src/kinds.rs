@@ -139,12 +139,18 @@ fn subjects<R>(rules: &[AccessRule<R>]) -> BTreeSet<&str> {
     subjects.map(|subject| subject.name.as_str()).collect()
 }
 
+/// Of what has nothing more to tell.
+const AS_WRITTEN: &str = "the key service has it as it is written";
+
 /// What an Apply did, in events.
 fn notices(outcome: ApplyOutcome, what: &str, rebound: &[String]) -> Vec<(Notice, String)> {
     let done = match outcome {
         ApplyOutcome::Unspecified | ApplyOutcome::Unchanged => None,
         ApplyOutcome::Created => Some((Notice::Created, format!("the key service made {what}"))),
-        ApplyOutcome::Updated => Some((Notice::Updated, format!("the key service changed {what}"))),
+        ApplyOutcome::Updated => Some((
+            Notice::Updated,
+            format!("the key service has {what} as it is written now"),
+        )),
         ApplyOutcome::Adopted => Some((
             Notice::Adopted,
             format!("{what} was there already, and is this object's now"),

@@ -25,11 +25,11 @@ use super::{
     derive = "PartialEq",
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 63").message("metadata.name: a DNS label, at most 63 characters without dots"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status", description = "Whether the key service has it as it is written."),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", description = "Why, in one word."),
     printcolumn(name = "Purpose", type_ = "string", json_path = ".spec.purpose", description = "What it is for."),
     printcolumn(name = "Primary", type_ = "string", json_path = ".status.primaryVersion", description = "The version that encrypts."),
     printcolumn(name = "Next-Rotation", type_ = "string", json_path = ".status.nextRotationTime", description = "When the next version is due."),
     printcolumn(name = "Ring", type_ = "string", json_path = ".status.keyRing", description = "The KeyRing that it is in.", priority = 1),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", description = "Why, in one word.", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Since when the object is there.")
 )]
 #[serde(rename_all = "camelCase")]

@@ -26,9 +26,9 @@ use super::{
     derive = "PartialEq",
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 63").message("metadata.name: a DNS label, at most 63 characters without dots"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status", description = "Whether the key service has it as it is written."),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", description = "Why, in one word."),
     printcolumn(name = "Keys", type_ = "integer", json_path = ".status.keys", description = "Keys in the ring."),
     printcolumn(name = "Secrets", type_ = "integer", json_path = ".status.secrets", description = "Secrets in the ring."),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", description = "Why, in one word.", priority = 1),
     printcolumn(name = "Ring", type_ = "string", json_path = ".status.ringID", description = "Its id in the key service.", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Since when the object is there.")
 )]

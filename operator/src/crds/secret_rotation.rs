@@ -33,17 +33,16 @@ use super::{Condition, SecretReference, condition::conditions, manifest::steps};
         description = "Whether it is done."
     ),
     printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason",
+        description = "Why, in one word."
+    ),
+    printcolumn(
         name = "Version",
         type_ = "string",
         json_path = ".status.version",
         description = "The version that was made for it."
-    ),
-    printcolumn(
-        name = "Status",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].reason",
-        description = "Why, in one word.",
-        priority = 1
     ),
     printcolumn(
         name = "Reason",

@@ -123,6 +123,7 @@ impl Managed for CryptoKey {
             let note = format!("version {} is primary", version.as_deref().unwrap_or("-"));
             notices.push((Notice::Rotated, note));
         }
+        let sentence = format!("version {} encrypts", version.as_deref().unwrap_or("-"));
         let asked = wish.rotation.as_ref().map(|asked| asked.request_id.clone());
         Told {
             status: CryptoKeyStatus {
@@ -135,7 +136,7 @@ impl Managed for CryptoKey {
                 access: bound(&wish.access, &before.access),
                 ..CryptoKeyStatus::default()
             },
-            verdict: Verdict::ready(Reason::Applied, "").with_access(&wish.access.verdict),
+            verdict: Verdict::ready(Reason::Applied, sentence).with_access(&wish.access.verdict),
             notices,
             is_new: is_new(state.outcome()),
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kube::ResourceExt;
 use strongroom_api::strongroom::v1::{ApplyKeyRingRequest, Fence, KeyRingState, ObjectKind};
 
-use super::{Managed, Told, is_new, notices, object_ref, status, subjects};
+use super::{AS_WRITTEN, Managed, Told, is_new, notices, object_ref, status, subjects};
 use crate::{
     cluster::{Caches, Store},
     crds::{KeyRing, KeyRingStatus},
@@ -76,7 +76,7 @@ impl Managed for KeyRing {
                 access: bound(&wish.access, &before.access),
                 ..KeyRingStatus::default()
             },
-            verdict: Verdict::ready(Reason::Applied, "").with_access(&wish.access.verdict),
+            verdict: Verdict::ready(Reason::Applied, AS_WRITTEN).with_access(&wish.access.verdict),
             notices: notices(state.outcome(), &what, &state.rebound),
             is_new: is_new(state.outcome()),
         }

@@ -104,8 +104,11 @@ impl Managed for ManagedSecret {
             };
             notices.push((notice, format!("version {version} is current")));
         }
-        let (phase, verdict) = match version {
-            Some(_) => (Phase::Active, Verdict::ready(Reason::Applied, "")),
+        let (phase, verdict) = match &version {
+            Some(version) => {
+                let sentence = format!("version {version} is what readers get");
+                (Phase::Active, Verdict::ready(Reason::Applied, sentence))
+            }
             None => (Phase::AwaitingValue, awaiting(&name, &wish.request)),
         };
         Told {
@@ -134,7 +137,7 @@ fn awaiting(name: &str, request: &ApplySecretRequest) -> Verdict {
     let namespace = request.object.as_ref().map(|object| &*object.namespace);
     let namespace = namespace.unwrap_or_default();
     let sentence = format!(
-        "nobody has set the value of ManagedSecret {namespace}/{name}; set it with \
+        "ManagedSecret {namespace}/{name} has no value yet; set it with \
          `kubectl strongroom secret set {name} -n {namespace}`"
     );
     Verdict::not_ready(Reason::AwaitingValue, sentence, Course::Settled)

@@ -8,7 +8,7 @@ use strongroom_api::strongroom::v1::{
     SecretStage, TemplateFile, bundle_file::Content,
 };
 
-use super::{Managed, Told, is_new, notices, object_ref, status};
+use super::{AS_WRITTEN, Managed, Told, is_new, notices, object_ref, status};
 use crate::{
     cluster::{Caches, Store},
     crds::{BundleFile, SecretBundle, SecretBundleSpec, SecretBundleStatus, Stage},
@@ -81,7 +81,7 @@ impl Managed for SecretBundle {
 
     fn told(&self, wish: &ApplyBundleRequest, state: &BundleState) -> Told<SecretBundleStatus> {
         let verdict = if state.missing.is_empty() {
-            Verdict::ready(Reason::Applied, "")
+            Verdict::ready(Reason::Applied, AS_WRITTEN)
         } else {
             let namespace = self.namespace().unwrap_or_default();
             let missing: Vec<_> = state.missing.iter().take(4).map(String::as_str).collect();

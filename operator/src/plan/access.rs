@@ -83,7 +83,7 @@ impl Access {
         Self {
             bindings: bindings.into_iter().collect(),
             keep: false,
-            verdict: verdict(&missing),
+            verdict: verdict(rules.is_empty(), &missing),
         }
     }
 
@@ -103,12 +103,17 @@ impl Access {
     }
 }
 
-fn verdict(missing: &BTreeSet<String>) -> AccessVerdict {
+fn verdict(nobody: bool, missing: &BTreeSet<String>) -> AccessVerdict {
     if missing.is_empty() {
+        let sentence = if nobody {
+            "spec.access gives no account a role"
+        } else {
+            "every account under spec.access has its role"
+        };
         return AccessVerdict {
             status: Truth::True,
             reason: Reason::Bound,
-            message: String::new(),
+            message: sentence.to_owned(),
         };
     }
     // A message has a bound, and who misses one account looks at it before the next.
@@ -117,7 +122,7 @@ fn verdict(missing: &BTreeSet<String>) -> AccessVerdict {
         status: Truth::False,
         reason: Reason::AccountNotFound,
         message: format!(
-            "{} of the service accounts under spec.access {} not there: {}{}",
+            "{} of the service accounts under spec.access {} not there, and will be bound once made: {}{}",
             missing.len(),
             if missing.len() == 1 { "is" } else { "are" },
             named.join(", "),

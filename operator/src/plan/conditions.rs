@@ -98,7 +98,12 @@ pub fn conditions(
         | Reason::SecretsMissing => {
             all.push(("ResolvedRefs", Truth::False, reason, &verdict.message));
         }
-        _ => all.push(("ResolvedRefs", Truth::True, Reason::Resolved, "")),
+        _ => all.push((
+            "ResolvedRefs",
+            Truth::True,
+            Reason::Resolved,
+            "what it names is there",
+        )),
     }
     if let Some(access) = &verdict.access {
         all.push((

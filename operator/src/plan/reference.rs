@@ -25,7 +25,7 @@ pub fn ring(
             Err(Blocked {
                 reason: Reason::RingNotFound,
                 message: format!(
-                    "KeyRing {namespace}/{name} is not there; make it, or name another under spec.keyRingRef"
+                    "there is no KeyRing {namespace}/{name}; the platform makes it, or name another under spec.keyRingRef"
                 ),
             })
         };
@@ -37,7 +37,7 @@ pub fn ring(
         [ring] => Ok(ring.clone()),
         [] => Err(Blocked {
             reason: Reason::RingNotFound,
-            message: format!("namespace {namespace} has no KeyRing; make one"),
+            message: format!("there is no KeyRing in namespace {namespace}; the platform makes it"),
         }),
         _ => Err(Blocked {
             reason: Reason::RingAmbiguous,
@@ -60,7 +60,7 @@ pub fn secret(namespace: &str, name: &str, secrets: &BTreeSet<String>) -> Result
     }
     Err(Blocked {
         reason: Reason::SecretNotFound,
-        message: format!("ManagedSecret {namespace}/{name} is not there"),
+        message: format!("there is no ManagedSecret {namespace}/{name}"),
     })
 }
 
