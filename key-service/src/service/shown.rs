@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use strongroom_auth::PodToken;
-use strongroom_core::{Caller, PodIdentity, UnixMillis};
+use strongroom_core::{Caller, PodIdentity, ServiceAccount, UnixMillis};
 
-use super::{CallError, PodError, Service, Whose};
+use super::{CallError, PodError, Service, Whose, Workloads};
 
 /// What an account is for, by the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +33,31 @@ impl Shown {
     /// Who calls, as policies and the audit log see it.
     #[must_use]
     pub fn caller(&self) -> Caller {
-        let identity = self.identity.clone();
-        match self.kind {
-            WorkloadKind::Pod => Caller::Pod(identity),
-            WorkloadKind::Driver => Caller::CsiDriver(identity),
-            WorkloadKind::Operator => Caller::Operator(identity),
+        self.kind.caller(self.identity.clone())
+    }
+}
+
+impl WorkloadKind {
+    /// Somebody of this kind, as policies see him.
+    pub(super) fn caller(self, identity: Arc<PodIdentity>) -> Caller {
+        match self {
+            Self::Pod => Caller::Pod(identity),
+            Self::Driver => Caller::CsiDriver(identity),
+            Self::Operator => Caller::Operator(identity),
+        }
+    }
+}
+
+impl Workloads {
+    /// What an account is for.
+    pub(super) fn kind(&self, account: &ServiceAccount) -> WorkloadKind {
+        let known = (account.tenant.clone(), account.id.name.clone());
+        if self.drivers.contains(&known) {
+            WorkloadKind::Driver
+        } else if self.operators.contains(&known) {
+            WorkloadKind::Operator
+        } else {
+            WorkloadKind::Pod
         }
     }
 }
@@ -50,19 +70,10 @@ impl Service {
     pub fn shown(&self, token: Option<&str>) -> Result<Shown, CallError> {
         let token = token.ok_or_else(|| self.not_counted(PodError::NoToken))?;
         let PodToken { identity, expires } = self.verify(Whose::Caller, token)?;
-        let account = &identity.account;
-        let known = (account.tenant.clone(), account.id.name.clone());
-        let kind = if self.workloads.drivers.contains(&known) {
-            WorkloadKind::Driver
-        } else if self.workloads.operators.contains(&known) {
-            WorkloadKind::Operator
-        } else {
-            WorkloadKind::Pod
-        };
         Ok(Shown {
+            kind: self.workloads.kind(&identity.account),
             identity,
             expires,
-            kind,
         })
     }
 }

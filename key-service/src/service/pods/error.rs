@@ -113,6 +113,9 @@ pub enum PodError {
         /// What it asked for.
         secret: Name,
     },
+    /// A driver's account, or the operator's: whoever may bind it is given nothing by that.
+    #[error("ServiceAccount {}/{} is Strongroom's own and reads no secret; let the pod run as another", .0.tenant.namespace, .0.id.name)]
+    NotAReader(ServiceAccount),
     /// The pod's account has no role on the key.
     #[error("ServiceAccount {}/{} has no role {} on CryptoKey {}/{key}; add it under spec.access", .account.tenant.namespace, .account.id.name, .role.as_str(), .account.tenant.namespace)]
     KeyRoleMissing {
@@ -164,6 +167,7 @@ impl PodError {
             Self::FieldMissing { .. } => "FieldMissing",
             Self::Template { .. } => "TemplateFailed",
             Self::TooLarge { .. } => "TooLarge",
+            Self::NotAReader(_) => "NotAReader",
             Self::RoleMissing { .. } | Self::KeyRoleMissing { .. } => "RoleMissing",
             Self::TooManyStreams => "TooManyStreams",
             Self::TooManyVolumes => "TooManyVolumes",
@@ -176,6 +180,7 @@ impl PodError {
             Self::NotADriver(_)
             | Self::NotThisNode
             | Self::NotThisPod
+            | Self::NotAReader(_)
             | Self::RoleMissing { .. }
             | Self::KeyRoleMissing { .. } => Code::PermissionDenied,
             Self::NoSecret { .. } | Self::NoBundle { .. } => Code::NotFound,

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use strongroom_core::{
-    Caller, ContextDigest, Name, Permit, PodIdentity, SecretStage, VersionId, action, authorize,
+    ContextDigest, Name, Permit, PodIdentity, SecretStage, VersionId, action, authorize,
 };
 
 use super::PodError;
 use crate::{
     registry::{SecretName, StoredSecret},
-    service::{CallError, Service},
+    service::{CallError, Service, WorkloadKind},
 };
 
 /// One version of a secret that a pod may read now.
@@ -28,7 +28,9 @@ impl Service {
         secret: &Name,
         stage: SecretStage,
     ) -> Result<Grant, CallError> {
-        let caller = Caller::Pod(pod.clone());
+        // A volume of a pod that runs as the operator is no way around what the operator may not.
+        let kind = self.workloads.kind(&pod.account);
+        let caller = kind.caller(pod.clone());
         let tenant = &pod.account.tenant;
         let name = SecretName {
             tenant: Some(tenant.clone()),
@@ -41,9 +43,14 @@ impl Service {
         let resource = self.registry.find_secret_by_name(&name);
         let resource = resource.ok_or_else(missing)?;
         let permit = authorize(&self.policy, &caller, resource, ContextDigest::default());
-        let permit = permit.map_err(|_| PodError::RoleMissing {
-            account: pod.account.clone(),
-            secret: secret.clone(),
+        let permit = permit.map_err(|_| match kind {
+            WorkloadKind::Pod => PodError::RoleMissing {
+                account: pod.account.clone(),
+                secret: secret.clone(),
+            },
+            WorkloadKind::Driver | WorkloadKind::Operator => {
+                PodError::NotAReader(pod.account.clone())
+            }
         })?;
         let stored = self.stored_secret(&permit, None)?;
         let version = stored.head.staged(stage).map(|version| version.id);
