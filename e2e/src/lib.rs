@@ -9,6 +9,7 @@ pub mod delivery;
 pub mod dump;
 pub mod envelope;
 pub mod forward;
+pub mod gate;
 pub mod inside;
 pub mod issuer;
 pub mod mtls;

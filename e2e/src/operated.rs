@@ -1,9 +1,11 @@
 //! A cluster with our custom resources, a key service beside it, and operators as processes of this machine, each with the
 //! rights that the chart gives and the tokens of a pod of its own.
 
+pub mod load;
+
 use std::{
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -21,7 +23,7 @@ use strongroom_hack::{
 };
 use tempfile::TempDir;
 
-use crate::{forward::Forward, world::wait};
+use crate::{forward::Forward, gate::Gate, world::wait};
 
 /// Where operators live.
 pub const SYSTEM: &str = "strongroom-system";
@@ -56,6 +58,19 @@ impl Operated {
     /// # Errors
     /// With the log of whatever did not come up.
     pub fn begin(name: &str, first_port: u16, nodes: usize) -> Result<Self> {
+        Self::begin_with(programs()?, name, first_port, nodes)
+    }
+
+    /// The same with programs of another build.
+    ///
+    /// # Errors
+    /// As `begin`.
+    pub fn begin_with(
+        programs: Programs,
+        name: &str,
+        first_port: u16,
+        nodes: usize,
+    ) -> Result<Self> {
         let mut options = Options::new(format!("e2e-{name}").parse()?);
         if nodes > 0 {
             options = options.with_nodes(nodes, 1)?;
@@ -75,7 +90,6 @@ impl Operated {
         )?;
         cluster.kubectl_with_input(&["apply", "-f", "-"], &rights)?;
         cluster.kubectl_with_input(&["apply", "-f", "-"], PODS)?;
-        let programs = programs()?;
         Ok(Self {
             installation: install(name, first_port, &cluster, &programs)?,
             cluster,
@@ -91,6 +105,34 @@ impl Operated {
     /// # Errors
     /// When it is not ready in time, with its log.
     pub fn start(&mut self, pod: &str) -> Result<()> {
+        let address = self.installation.workloads_address();
+        self.start_by(pod, &address, &self.root())
+    }
+
+    /// A way to the key service on which requests of an operator can be held back.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn gate(&self) -> Result<Gate> {
+        Gate::open(self.installation.workloads_address(), &self.root())
+    }
+
+    /// Starts the operator of a pod, which reaches the key service by a way of its own.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn start_through(&mut self, pod: &str, gate: &Gate) -> Result<()> {
+        let root = self.folder.path().join(format!("{pod}-root.crt"));
+        fs::write(&root, gate.root())?;
+        self.start_by(pod, &gate.address().to_string(), &root)
+    }
+
+    /// The root certificate of the key service.
+    fn root(&self) -> PathBuf {
+        self.installation.path("etc/administrator-root.crt")
+    }
+
+    fn start_by(&mut self, pod: &str, address: &str, root: &Path) -> Result<()> {
         let forward = Forward::open(self.inside()?)?;
         let at = |name: &str| self.folder.path().join(format!("{pod}-{name}"));
         fs::write(at("kubeconfig"), self.kubeconfig(pod, &forward)?)?;
@@ -99,12 +141,9 @@ impl Operated {
             self.token(pod, &["--audience=strongroom.dev"])?,
         )?;
         let config = format!(
-            "keyService: {{endpoints: ['{}'], caFile: {}, tokenFile: {}}}\n\
+            "keyService: {{endpoints: ['{address}'], caFile: {}, tokenFile: {}}}\n\
              kubeconfig: {}\nnamespace: {SYSTEM}\nprobes: 127.0.0.1:{}\n",
-            self.installation.workloads_address(),
-            self.installation
-                .path("etc/administrator-root.crt")
-                .display(),
+            root.display(),
             at("token").display(),
             at("kubeconfig").display(),
             self.port(pod)
@@ -206,6 +245,21 @@ impl Operated {
         Ok(lines
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum())
+    }
+
+    /// Everything in the audit log so far.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn audit(&self) -> Result<String> {
+        let mut text = String::new();
+        for file in fs::read_dir(self.installation.audit_dir())? {
+            let file = file?;
+            if file.file_type()?.is_file() {
+                text.push_str(&String::from_utf8_lossy(&fs::read(file.path())?));
+            }
+        }
+        Ok(text)
     }
 
     /// Applies a manifest.

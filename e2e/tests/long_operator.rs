@@ -6,51 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
-use strongroom_e2e::{operated::Operated, world::wait};
+use anyhow::{Result, ensure};
+use serde_json::json;
+use strongroom_e2e::{
+    operated::{Operated, load},
+    world::wait,
+};
 
 const OBJECTS: usize = 1000;
 const POD: &str = "operator-a";
-
-fn manifests() -> String {
-    let secret = |number| {
-        json!({
-            "apiVersion": "strongroom.dev/v1alpha1", "kind": "ManagedSecret",
-            "metadata": {"name": format!("s-{number:04}"), "namespace": "payments"},
-            "spec": {"source": {"generate": {"fields": [{"name": "password"}]}}},
-        })
-    };
-    let items: Vec<Value> = (0..OBJECTS).map(secret).collect();
-    json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
-}
-
-/// From when each object was made to when it became ready, in seconds: times of the API server have no more.
-fn delays(story: &Operated) -> Result<Vec<i64>> {
-    let shown = story.kubectl(&["get", "msec", "-o", "json"])?;
-    let list: Value = serde_json::from_str(&shown)?;
-    let second = |text: &Value| -> Result<i64> {
-        let text = text.as_str().context("a time")?;
-        Ok(text.parse::<jiff::Timestamp>()?.as_second())
-    };
-    let items = list["items"].as_array().context("a list")?;
-    let mut delays = Vec::new();
-    for item in items {
-        let conditions = item["status"]["conditions"]
-            .as_array()
-            .into_iter()
-            .flatten();
-        let ready = conditions
-            .into_iter()
-            .find(|it| it["type"] == "Ready" && it["status"] == "True");
-        if let Some(ready) = ready {
-            let made = second(&item["metadata"]["creationTimestamp"])?;
-            delays.push(second(&ready["lastTransitionTime"])? - made);
-        }
-    }
-    delays.sort_unstable();
-    Ok(delays)
-}
 
 fn looks(story: &Operated) -> Result<f64> {
     story.metric(POD, "strongroom_operator_reconciles_total", "")
@@ -88,15 +52,15 @@ fn thousand_secrets_become_ready_and_are_left_alone() -> Result<()> {
     let began = Instant::now();
     story
         .cluster
-        .kubectl_with_input(&["create", "-f", "-"], &manifests())?;
+        .kubectl_with_input(&["create", "-f", "-"], &load::secrets(OBJECTS))?;
     println!(
         "report: operator: {OBJECTS} objects made in {:?}",
         began.elapsed()
     );
     wait(Duration::from_secs(300), "all are ready", || {
-        Ok(delays(&story)?.len() == OBJECTS)
+        Ok(load::seconds_to_ready(&story)?.len() == OBJECTS)
     })?;
-    let delays = delays(&story)?;
+    let delays = load::seconds_to_ready(&story)?;
     println!(
         "report: operator: create to Ready: P50 {} s, P99 {} s, last {} s; all after {:?}",
         delays[OBJECTS / 2],
@@ -108,7 +72,16 @@ fn thousand_secrets_become_ready_and_are_left_alone() -> Result<()> {
     println!("report: operator: memory: {empty} KiB without objects, {full} KiB with {OBJECTS}");
 
     let idle = settle(&story)?;
-    thread::sleep(Duration::from_secs(30));
+    let requests = load::requests_in(&story, Duration::from_secs(30))?;
+    println!("report: operator: requests to the API server in 30 idle seconds: {requests:?}");
+    let writes = requests.keys().find(|request| {
+        let others = ["get ", "list ", "watch ", "update leases"];
+        !others.iter().any(|other| request.starts_with(other))
+    });
+    ensure!(
+        writes.is_none(),
+        "it writes what nobody changed: {writes:?}"
+    );
     ensure!(
         (looks(&story)? - idle).abs() < 0.1,
         "it looks at what nobody changed"

@@ -89,17 +89,8 @@ impl World {
 
     /// A connection of somebody with a token: the root is trusted, nobody has a certificate.
     pub(crate) async fn workloads(&self) -> Result<Channel> {
-        self.workloads_at(&self.installation.workloads_address())
-            .await
-    }
-
-    pub(crate) async fn workloads_at(&self, address: &str) -> Result<Channel> {
         let root = std::fs::read(self.installation.path("etc/administrator-root.crt"))?;
-        let tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(root))
-            .domain_name("key-service.strongroom.dev");
-        let endpoint = Endpoint::from_shared(format!("https://{address}"))?;
-        Ok(endpoint.tls_config(tls)?.connect().await?)
+        connected(&root, &self.installation.workloads_address()).await
     }
 
     /// A process of a cluster's operator that has the control epoch.
@@ -154,6 +145,15 @@ impl World {
         self.installation.stop_all()?;
         Ok(std::fs::remove_dir_all(self.installation.path(""))?)
     }
+}
+
+/// A connection to an address behind which somebody has a certificate of this root.
+pub(crate) async fn connected(root: &[u8], address: &str) -> Result<Channel> {
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(root))
+        .domain_name("key-service.strongroom.dev");
+    let endpoint = Endpoint::from_shared(format!("https://{address}"))?;
+    Ok(endpoint.tls_config(tls)?.connect().await?)
 }
 
 /// A message with a token.

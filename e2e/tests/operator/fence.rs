@@ -1,10 +1,15 @@
 //! Two operators, and a Lease that lies: every effect happens once.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
+use strongroom_api::strongroom::v1::{DescribeSecretRequest, Secret, Tenant};
 use strongroom_e2e::{
+    native::Native,
     operated::{LIMIT, Operated, SYSTEM},
     world::wait,
 };
@@ -12,6 +17,8 @@ use strongroom_e2e::{
 const RING: &str = "{apiVersion: strongroom.dev/v1alpha1, kind: KeyRing, metadata: {name: payments, namespace: payments}, spec: {}}";
 const SECRET: &str = "{apiVersion: strongroom.dev/v1alpha1, kind: ManagedSecret, metadata: {name: db, namespace: payments}, \
      spec: {source: {generate: {fields: [{name: password}]}}}}";
+/// How long the leader stands still.
+const STOPPED: Duration = Duration::from_secs(60);
 
 fn rotation(name: &str) -> String {
     format!(
@@ -43,40 +50,103 @@ fn lease(story: &Operated, words: &[&str]) -> Result<String> {
         .kubectl(&[&words[..1], &lease, &words[1..]].concat())
 }
 
+fn period(story: &Operated, hours: u32) -> Result<()> {
+    let patch = format!("{{\"spec\":{{\"rotation\":{{\"period\":\"{hours}h\"}}}}}}");
+    story
+        .kubectl(&["patch", "msec", "db", "--type=merge", "-p", &patch])
+        .map(drop)
+}
+
+/// The secret as the key service has it: its etag tells each change.
+fn secret(story: &Operated) -> Result<Secret> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let native = Native::connect(&story.installation, "administrator").await?;
+        let request = DescribeSecretRequest {
+            ring_id: String::new(),
+            secret: "db".to_owned(),
+            tenant: Some(Tenant {
+                cluster: "main".to_owned(),
+                namespace: "payments".to_owned(),
+            }),
+        };
+        Ok(native
+            .secrets()
+            .describe_secret(request)
+            .await?
+            .into_inner())
+    })
+}
+
+/// Requests that the key service has refused because their sender is not the one that works.
+fn refused(story: &Operated) -> Result<usize> {
+    Ok(story.audit()?.matches("\"StaleControlEpoch\"").count())
+}
+
 #[test]
 fn stopped_leader_that_goes_on_changes_nothing() -> Result<()> {
     let mut story = Operated::begin("operator-fence", 29460, 0)?;
-    story.start("operator-a")?;
+    let gate = story.gate()?;
+    story.start_through("operator-a", &gate)?;
     story.apply(RING)?;
     story.apply(SECRET)?;
     story.wait_ready("managedsecret", "db")?;
     story.start("operator-b")?;
     ensure!(is_leader(&story, "operator-a")? && !is_leader(&story, "operator-b")?);
 
-    // The wish comes while the leader stands still, in the middle of whatever it did.
+    // The leader asks for what it was told, and its request is on the way while it stands still.
+    gate.shut();
+    period(&story, 720)?;
+    wait(LIMIT, "the request is on the way", || Ok(gate.held() > 0))?;
     story.signal("operator-a", Signal::STOP)?;
+    let stopped = Instant::now();
     story.apply(&rotation("one"))?;
     story.wait_condition("secretrotation", "one", "Ready", "True Rotated")?;
     assert_eq!(version(&story)?, "1.2");
     ensure!(is_leader(&story, "operator-b")?);
-    thread::sleep(Duration::from_secs(40));
+    // Meanwhile somebody wishes otherwise.
+    period(&story, 360)?;
+    story.wait_ready("managedsecret", "db")?;
+    thread::sleep(STOPPED.saturating_sub(stopped.elapsed()));
+
+    // It arrives on a connection that lived all the while, and is refused by the epoch alone.
+    let (before, unrefused) = (secret(&story)?, refused(&story)?);
+    gate.release();
+    wait(LIMIT, "the late request is refused", || {
+        Ok(refused(&story)? > unrefused)
+    })?;
+    ensure!(secret(&story)? == before, "a late request had an effect");
     story.signal("operator-a", Signal::CONT)?;
     wait(LIMIT, "the former leader notices", || {
         Ok(!is_leader(&story, "operator-a")?)
     })?;
+    ensure!(secret(&story)? == before, "the former leader had an effect");
     story.apply(&rotation("two"))?;
     story.wait_condition("secretrotation", "two", "Ready", "True Rotated")?;
     wait(LIMIT, "the secret shows it", || {
         Ok(version(&story)? == "1.3")
     })?;
     ensure!(epoch(&story, "operator-b")? > epoch(&story, "operator-a")?);
+    story.end()
+}
+
+#[test]
+fn lease_that_lies_gives_nobody_anything() -> Result<()> {
+    let mut story = Operated::begin("operator-lease", 30400, 0)?;
+    story.start("operator-a")?;
+    story.apply(RING)?;
+    story.apply(SECRET)?;
+    story.wait_ready("managedsecret", "db")?;
+    story.start("operator-b")?;
 
     // Whoever deletes the Lease, or writes nonsense into it, wins nothing.
     lease(&story, &["delete"])?;
-    story.apply(&rotation("three"))?;
-    story.wait_condition("secretrotation", "three", "Ready", "True Rotated")?;
+    story.apply(&rotation("one"))?;
+    story.wait_condition("secretrotation", "one", "Ready", "True Rotated")?;
     wait(LIMIT, "the secret shows it", || {
-        Ok(version(&story)? == "1.4")
+        Ok(version(&story)? == "1.2")
     })?;
     wait(LIMIT, "the Lease is there again", || {
         Ok(lease(&story, &["get"]).is_ok())
@@ -91,10 +161,10 @@ fn stopped_leader_that_goes_on_changes_nothing() -> Result<()> {
     };
     story.stop(leader)?;
     wait(LIMIT, "the other works", || is_leader(&story, other))?;
-    story.apply(&rotation("four"))?;
-    story.wait_condition("secretrotation", "four", "Ready", "True Rotated")?;
+    story.apply(&rotation("two"))?;
+    story.wait_condition("secretrotation", "two", "Ready", "True Rotated")?;
     wait(LIMIT, "the secret shows it", || {
-        Ok(version(&story)? == "1.5")
+        Ok(version(&story)? == "1.3")
     })?;
     story.end()
 }
