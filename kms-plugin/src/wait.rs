@@ -2,6 +2,7 @@
 //! socket tries ever more rarely to connect, and follows a plugin that comes later by a minute or more.
 
 use std::{
+    error::Error,
     io,
     path::Path,
     process::ExitCode,
@@ -17,7 +18,6 @@ use strongroom_runtime::{
     socket::{self, ConnectError},
 };
 use tokio::signal::unix::{SignalKind, signal};
-use tonic::Code;
 
 use crate::{
     args::{Patience, WaitArgs},
@@ -35,8 +35,15 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 enum Missing {
     #[error(transparent)]
     Socket(#[from] ConnectError),
-    #[error("the plugin does not answer: {0}")]
-    Silent(String),
+    #[error("the plugin did not answer within {CALL_TIMEOUT:?}")]
+    Silent,
+    #[error(
+        "the plugin closed the connection, as it does when uid {uid} is neither its own nor in listen.peers"
+    )]
+    Closed {
+        /// Who asked.
+        uid: u32,
+    },
     /// The plugin's own words.
     #[error("{0}")]
     Said(String),
@@ -126,13 +133,12 @@ async fn ask(path: &Path, uid: u32) -> Result<(), Missing> {
     let answer = tokio::time::timeout(CALL_TIMEOUT, client.status(StatusRequest {})).await;
     match answer {
         Ok(Ok(answer)) => judge(answer.into_inner()),
-        Ok(Err(status)) if status.code() == Code::Unknown => {
-            Err(Missing::Silent(plain(status.message())))
-        }
+        // What the plugin says has no source; what became of the connection has.
+        Ok(Err(status)) if status.source().is_some() => Err(Missing::Closed {
+            uid: geteuid().as_raw(),
+        }),
         Ok(Err(status)) => Err(Missing::Said(plain(status.message()))),
-        Err(_) => Err(Missing::Silent(format!(
-            "nothing came within {CALL_TIMEOUT:?}"
-        ))),
+        Err(_) => Err(Missing::Silent),
     }
 }
 

@@ -3,7 +3,9 @@
 use std::process::Stdio;
 
 use rustix::process::Signal;
+use strongroom_runtime::socket::{self, Peers, SocketOptions};
 use tokio::process::Command;
+use tokio_stream::StreamExt;
 use tonic::Code;
 
 use crate::support::{
@@ -61,6 +63,18 @@ async fn somebody_else_who_listens_is_not_asked() {
     let (_service, _plugin, _client) = rig.ready().await;
     let another = format!("--uid={}", us() + 1);
     check(&rig, &[&another, "--timeout=1s"], 3, "belongs to").await;
+}
+
+#[tokio::test]
+async fn one_who_may_not_ask_is_told_who_may() {
+    let rig = Rig::new();
+    let others = SocketOptions::new(Peers::for_api_server([us() + 1]).unwrap());
+    let mut incoming = socket::bind(&rig.config.listen.path, others).unwrap();
+    let sentence = "is neither its own nor in listen.peers";
+    tokio::select! {
+        () = check(&rig, &["--timeout=1s"], 3, sentence) => {}
+        _ = incoming.next() => panic!("its peer was admitted"),
+    }
 }
 
 #[tokio::test]
