@@ -1,7 +1,14 @@
 //! Values that must be nowhere: made at random, kept in memory, looked for in every form in which a program could write
 //! them down.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::ErrorKind,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context, Result};
 use base64::{
@@ -33,15 +40,61 @@ impl Canaries {
     /// The names and forms of all secrets in some bytes.
     #[must_use]
     pub fn find(&self, bytes: &[u8]) -> Vec<String> {
-        let mut by_first_byte: Vec<Vec<(String, Vec<u8>)>> = vec![Vec::new(); 256];
+        self.scanner().find(bytes)
+    }
+
+    /// The secrets in all files below a folder, each with the file; a folder that is not there has none.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn find_below(&self, folder: &Path) -> Result<Vec<String>> {
+        let found = self.find_changed_below(folder, SystemTime::UNIX_EPOCH)?;
+        let line = |(path, hit): &(PathBuf, String)| format!("{}: {hit}", path.display());
+        Ok(found.hits.iter().map(line).collect())
+    }
+
+    /// The secrets in the files below a folder that something was done with since a time: no other can hold a secret that was
+    /// made later. Files that go away meanwhile are left out.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn find_changed_below(&self, folder: &Path, since: SystemTime) -> Result<Found> {
+        let since = since.duration_since(SystemTime::UNIX_EPOCH)?;
+        let mut found = Found::default();
+        self.scanner().walk(folder, since, &mut found)?;
+        Ok(found)
+    }
+
+    fn scanner(&self) -> Scanner {
+        let mut by_first_byte = vec![Vec::new(); 256];
         for (name, value) in &self.0 {
             for (form, bytes) in forms(value) {
                 by_first_byte[usize::from(bytes[0])].push((format!("{name} in {form}"), bytes));
             }
         }
+        Scanner(by_first_byte)
+    }
+}
+
+/// What a look through a folder gave.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// How many files were read.
+    pub files: usize,
+    /// How many bytes that was.
+    pub bytes: usize,
+    /// Where something was found, and what.
+    pub hits: Vec<(PathBuf, String)>,
+}
+
+/// All forms of all secrets, by their first byte.
+struct Scanner(Vec<Vec<(String, Vec<u8>)>>);
+
+impl Scanner {
+    fn find(&self, bytes: &[u8]) -> Vec<String> {
         let mut found = BTreeSet::new();
         for (at, first) in bytes.iter().enumerate() {
-            for (name, form) in &by_first_byte[usize::from(*first)] {
+            for (name, form) in &self.0[usize::from(*first)] {
                 if bytes[at..].starts_with(form) {
                     found.insert(name.clone());
                 }
@@ -50,24 +103,32 @@ impl Canaries {
         found.into_iter().collect()
     }
 
-    /// The secrets in all files below a folder, each with the file; a folder that is not there has none.
-    ///
-    /// # Errors
-    /// When a file cannot be read.
-    pub fn find_below(&self, folder: &Path) -> Result<Vec<String>> {
-        let mut found = Vec::new();
+    fn walk(&self, folder: &Path, since: Duration, found: &mut Found) -> Result<()> {
         let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
         for entry in entries {
             let entry = entry?;
             let path = entry.path();
-            if entry.file_type()?.is_dir() {
-                found.extend(self.find_below(&path)?);
-            } else if entry.file_type()?.is_file() {
-                let hits = self.find(&fs::read(&path)?);
-                found.extend(hits.iter().map(|hit| format!("{}: {hit}", path.display())));
+            let data = match entry.metadata() {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                data => data?,
+            };
+            if data.is_dir() {
+                self.walk(&path, since, found)?;
+            } else if data.is_file() && Duration::from_secs(data.ctime().try_into()?) >= since {
+                match fs::read(&path) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    bytes => self.look(path, &bytes?, found),
+                }
             }
         }
-        Ok(found)
+        Ok(())
+    }
+
+    fn look(&self, path: PathBuf, bytes: &[u8], found: &mut Found) {
+        found.files += 1;
+        found.bytes += bytes.len();
+        let hits = self.find(bytes).into_iter();
+        found.hits.extend(hits.map(|hit| (path.clone(), hit)));
     }
 }
 

@@ -82,6 +82,12 @@ impl ControlPlane {
         self.cluster.node("node-0")
     }
 
+    /// The command line that nodes have.
+    #[must_use]
+    pub fn kubectl_strongroom(&self) -> &Path {
+        &self.written.kubectl_strongroom
+    }
+
     /// `kubectl strongroom` as root on the first node.
     ///
     /// # Errors

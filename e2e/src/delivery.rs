@@ -16,7 +16,7 @@ use rustix::{
     process::{Pid, Signal, kill_process_group},
 };
 use strongroom_api::{
-    csi::v1::{NodeGetVolumeStatsRequest, VolumeCondition, node_client::NodeClient},
+    csi::v1::VolumeCondition,
     strongroom::v1::{
         AcquireControlEpochRequest, ApplyBundleRequest, BundleFile, BundleSpec, Fence, ObjectRef,
         operator_client::OperatorClient,
@@ -35,7 +35,9 @@ use tonic::{
 
 use crate::{
     native::Native,
+    published,
     tenant::{self, Tenant},
+    usage::Usage,
     world::wait,
 };
 
@@ -43,7 +45,6 @@ use crate::{
 const NODE: &str = include_str!("tenant/node.yaml");
 /// Far more than anything takes; nobody waits for it unless something is wrong.
 pub const LIMIT: Duration = Duration::from_secs(120);
-const SOCKET: &str = "/var/lib/kubelet/plugins/csi.strongroom.dev/csi.sock";
 
 /// Everything between an administrator and the files of a pod.
 pub struct Delivery {
@@ -67,10 +68,18 @@ impl Delivery {
     /// # Errors
     /// With the log of whatever did not come up.
     pub fn begin(name: &str, first_port: u16) -> Result<Self> {
+        Self::begin_with(name, first_port, Build::Plain)
+    }
+
+    /// The same with other programs.
+    ///
+    /// # Errors
+    /// As `begin`.
+    pub fn begin_with(name: &str, first_port: u16, build: Build) -> Result<Self> {
         let cluster =
             ScopedCluster::up(Options::new(format!("e2e-{name}").parse()?).with_nodes(1, 1)?)?;
         cluster.kubectl_with_input(&["apply", "-f", "-"], &NODE.replace("IMAGE", BUSYBOX))?;
-        let installation = install(name, first_port, &cluster)?;
+        let installation = install(name, first_port, &cluster, build)?;
         let tenant = Tenant::create(&cluster, async || {
             Ok(Native::connect(&installation, "administrator")
                 .await?
@@ -86,7 +95,7 @@ impl Delivery {
             shared: tempfile::tempdir()?,
         };
         delivery.configure_driver()?;
-        delivery.start_driver(Build::Plain, "")?;
+        delivery.start_driver(build, "")?;
         Ok(delivery)
     }
 
@@ -242,6 +251,18 @@ impl Delivery {
         Ok(driver.try_wait()?.is_some())
     }
 
+    /// What the driver's process holds.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn usage(&self) -> Result<Usage> {
+        let driver = self.driver.as_ref().context("no driver runs")?;
+        // What entered the node waits for the driver.
+        let tasks = format!("/proc/{0}/task/{0}/children", driver.id());
+        let children = fs::read_to_string(tasks)?;
+        Usage::of(children.trim().parse().context("the driver's process")?)
+    }
+
     /// Where the driver's log is.
     #[must_use]
     pub fn driver_log(&self) -> PathBuf {
@@ -261,42 +282,41 @@ impl Delivery {
         Ok(value.with_context(|| format!("no {name}"))?.parse()?)
     }
 
+    /// A metric of the driver, summed over the label values that contain a text.
+    ///
+    /// # Errors
+    /// When the driver does not answer.
+    pub fn counted(&self, name: &str, label: &str) -> Result<f64> {
+        let text = probe(self.probes, "/metrics")?.body;
+        let of_it = |line: &&str| line.starts_with(name) && line.contains(label);
+        let counts = text.lines().filter(of_it);
+        Ok(counts
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum())
+    }
+
     /// What kubelet is told of a pod's volume.
     ///
     /// # Errors
     /// As the driver.
     pub fn condition(&self, pod: &str) -> Result<VolumeCondition> {
-        let handle = "jsonpath={.metadata.uid}";
-        let uid = tenant::kubectl(&self.cluster, &["get", "pod", pod, "-o", handle])?;
-        let path = format!("/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~csi/secrets");
-        let data = fs::read_to_string(self.node()?.on_disk(&format!("{path}/vol_data.json")))?;
-        let data: serde_json::Value = serde_json::from_str(&data)?;
-        let volume_id = data["volumeHandle"].as_str().context("a volume's id")?;
-        let request = NodeGetVolumeStatsRequest {
-            volume_id: volume_id.to_owned(),
-            volume_path: format!("{path}/mount"),
-            ..NodeGetVolumeStatsRequest::default()
-        };
-        let socket = self.node()?.seen_from_outside(SOCKET)?;
+        let volume = self.volume(pod)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let stats = runtime.block_on(async {
-            let channel = Endpoint::from_static("http://localhost")
-                .connect_with_connector(tower::service_fn(move |_| {
-                    let socket = socket.clone();
-                    async move {
-                        let stream = tokio::net::UnixStream::connect(socket).await?;
-                        Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
-                    }
-                }))
-                .await?;
-            let answer = NodeClient::new(channel)
-                .node_get_volume_stats(request)
-                .await?;
-            anyhow::Ok(answer.into_inner())
-        })?;
-        stats.volume_condition.context("a condition")
+        runtime.block_on(async {
+            let driver = published::Driver::connect(&self.node()?).await?;
+            driver.condition(&volume).await
+        })
+    }
+
+    /// The volume of a pod.
+    ///
+    /// # Errors
+    /// When kubelet has not published it.
+    pub fn volume(&self, pod: &str) -> Result<published::Volume> {
+        let uid = tenant::kubectl(&self.cluster, &["get", "pod", pod, "-o", tenant::UID])?;
+        published::Volume::of_pod(&self.node()?, &uid)
     }
 
     /// Runs a script in the first container of a pod.
@@ -386,10 +406,15 @@ pub fn pod_token(cluster: &ScopedCluster, namespace: &str, name: &str) -> Result
 }
 
 /// A key service that knows the cluster by its keys.
-fn install(name: &str, first_port: u16, cluster: &ScopedCluster) -> Result<Installation> {
+fn install(
+    name: &str,
+    first_port: u16,
+    cluster: &ScopedCluster,
+    build: Build,
+) -> Result<Installation> {
     let root =
         PathBuf::from("/var/lib/strongroom-test").join(format!("{name}-{}", std::process::id()));
-    let programs = Programs::ensure_built(Build::Plain)?;
+    let programs = Programs::ensure_built(build)?;
     let mut settings = Settings::new(&root, programs.folder(), first_port);
     let keys = root.join("etc/main.jwks");
     settings.clusters.push(format!(

@@ -3,6 +3,7 @@
 //! Stories need root, the Debian packages and the tools of `cargo xtask setup`, and the programs in the target folder.
 #![forbid(unsafe_code)]
 
+pub mod answer;
 pub mod canary;
 pub mod control_plane;
 pub mod delivery;
@@ -11,6 +12,7 @@ pub mod envelope;
 pub mod forward;
 pub mod gate;
 pub mod inside;
+pub mod installed;
 pub mod issuer;
 pub mod mtls;
 pub mod native;
@@ -18,6 +20,8 @@ pub mod nodes;
 pub mod operated;
 pub mod page;
 pub mod plugin;
+pub mod published;
+pub mod refusal;
 pub mod remote;
 pub mod stage;
 pub mod tenant;

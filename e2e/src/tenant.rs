@@ -55,7 +55,7 @@ impl Tenant {
             runtime,
             channel,
         };
-        tenant.create_secret()?;
+        tenant.create_secret("db")?;
         Ok(tenant)
     }
 
@@ -63,7 +63,11 @@ impl Tenant {
         SecretsClient::new(self.channel.clone())
     }
 
-    fn create_secret(&self) -> Result<()> {
+    /// Makes another secret as `db` is: a user's name and a random password.
+    ///
+    /// # Errors
+    /// As the key service.
+    pub fn create_secret(&self, name: &str) -> Result<()> {
         let field = |name: &str, kind| GeneratedField {
             name: name.to_owned(),
             kind: Some(kind),
@@ -76,7 +80,7 @@ impl Tenant {
         });
         let request = CreateSecretRequest {
             ring_id: self.ring.clone(),
-            name: "db".to_owned(),
+            name: name.to_owned(),
             source: Some(SecretSource {
                 source: Some(source),
             }),
@@ -87,15 +91,23 @@ impl Tenant {
         Ok(())
     }
 
-    /// Lets a service account of the namespace, and no other, read the secret.
+    /// Lets a service account of the namespace, and no other, read the secret `db`.
     ///
     /// # Errors
     /// As the API server or the key service.
     pub fn grant(&self, cluster: &ScopedCluster, account: &str) -> Result<()> {
+        self.grant_on(cluster, "db", account)
+    }
+
+    /// The same for any secret.
+    ///
+    /// # Errors
+    /// As the API server or the key service.
+    pub fn grant_on(&self, cluster: &ScopedCluster, secret: &str, account: &str) -> Result<()> {
         let uid = kubectl(cluster, &["get", "serviceaccount", account, "-o", UID])?;
         let request = SetSecretAccessRequest {
             ring_id: self.ring.clone(),
-            secret: "db".to_owned(),
+            secret: secret.to_owned(),
             etag: String::new(),
             access: vec![SecretBinding {
                 role: SecretRole::SecretReader.into(),
@@ -173,4 +185,18 @@ pub fn wait_until_runs(cluster: &ScopedCluster, pod: &str) -> Result<()> {
 /// When it fails.
 pub fn exec(cluster: &ScopedCluster, pod: &str, script: &str) -> Result<String> {
     kubectl(cluster, &["exec", pod, "--", "sh", "-c", script])
+}
+
+/// The token of a pod that runs, as kubelet would have it: bound to the pod and its node.
+///
+/// # Errors
+/// As the API server.
+pub fn pod_token(cluster: &ScopedCluster, pod: &str) -> Result<String> {
+    let account = "jsonpath={.spec.serviceAccountName}";
+    let account = kubectl(cluster, &["get", "pod", pod, "-o", account])?;
+    let bound = format!("--bound-object-name={pod}");
+    let words = ["create", "token", &account, "--audience=strongroom.dev"];
+    let more = ["--bound-object-kind=Pod", &bound, "--duration=1h"];
+    let token = kubectl(cluster, &[&words[..], &more].concat())?;
+    Ok(token.trim().to_owned())
 }

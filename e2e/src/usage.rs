@@ -9,6 +9,8 @@ use anyhow::{Context, Result};
 pub struct Usage {
     /// Resident memory.
     pub mib: u64,
+    /// The same, more finely.
+    pub kib: u64,
     /// Open descriptors.
     pub descriptors: usize,
 }
@@ -28,6 +30,7 @@ impl Usage {
             .parse()?;
         Ok(Self {
             mib: kib / 1024,
+            kib,
             descriptors: fs::read_dir(folder.join("fd"))?.count(),
         })
     }

@@ -6,31 +6,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use serde_json::json;
-use strongroom_e2e::operated::Operated;
+use strongroom_e2e::{answer::Answer, operated::Operated};
 use tempfile::TempDir;
-
-/// What a command printed and how it ended.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) code: i32,
-    pub(crate) out: String,
-    pub(crate) err: String,
-}
-
-impl Answer {
-    pub(crate) fn ended(&self, code: i32) -> Result<()> {
-        ensure!(self.code == code, "{self:?}");
-        Ok(())
-    }
-
-    pub(crate) fn says(&self, words: &str) -> Result<()> {
-        let said = self.out.contains(words) || self.err.contains(words);
-        ensure!(said, "{words}: {self:?}");
-        Ok(())
-    }
-}
 
 pub(crate) struct Person {
     home: TempDir,
@@ -73,11 +52,6 @@ impl Person {
         if let Some(configuration) = &self.configuration {
             command.env("STRONGROOM_CONFIG", configuration);
         }
-        let output = command.output()?;
-        Ok(Answer {
-            code: output.status.code().context("it was ended")?,
-            out: String::from_utf8(output.stdout)?,
-            err: String::from_utf8(output.stderr)?,
-        })
+        Answer::of(&mut command)
     }
 }

@@ -1,6 +1,9 @@
 //! A secret in a pod: a real kubelet, tokens of a real API server, the real key service, and the driver on the node.
 #![forbid(unsafe_code)]
 
+mod again;
+mod forged;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -24,7 +27,7 @@ use strongroom_e2e::{
     world::wait,
 };
 
-const TWO_USERS: &str = include_str!("pods/two-users.yaml");
+const TWO_USERS: &str = include_str!("two-users.yaml");
 
 fn field(path: &str, mode: u32, uid: Option<u32>) -> BundleFile {
     BundleFile {
