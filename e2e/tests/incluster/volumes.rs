@@ -21,7 +21,7 @@ pub(crate) fn late_volumes_and_other_instances_are_refused_by_name(
 
     store_that_is_not_there_is_missed(&mut place, &instance)?;
     token_that_is_not_there_is_missed(&mut place)?;
-    everything_gone_is_known_by_the_witness(&mut place, &instance)?;
+    what_is_gone_with_the_store_is_known_by_the_witness(&mut place, &instance)?;
     witness_of_another_instance_fences(&mut place, &instance)?;
     place.clean_up()
 }
@@ -60,9 +60,7 @@ fn store_that_is_not_there_is_missed(place: &mut Place<'_>, instance: &str) -> R
 }
 
 fn token_that_is_not_there_is_missed(place: &mut Place<'_>) -> Result<()> {
-    for program in [Program::KeyService, Program::HsmAgent] {
-        place.stop(program);
-    }
+    stop_both(place);
     place.empty("agent")?;
     place.start_both()?;
     place.wait_says(Program::HsmAgent, 200, "awaiting init")?;
@@ -75,29 +73,40 @@ fn token_that_is_not_there_is_missed(place: &mut Place<'_>) -> Result<()> {
     place.wait_serves()
 }
 
-fn everything_gone_is_known_by_the_witness(place: &mut Place<'_>, instance: &str) -> Result<()> {
-    let folders = ["service", "agent", "audit"];
-    for program in [Program::KeyService, Program::HsmAgent] {
-        place.stop(program);
-    }
-    for folder in folders {
-        place.empty(folder)?;
-    }
-    place.start_both()?;
+/// Whatever is gone together with the store: nothing is made in its place, and it is named.
+fn what_is_gone_with_the_store_is_known_by_the_witness(
+    place: &mut Place<'_>,
+    instance: &str,
+) -> Result<()> {
     let sentence = format!("strongroom-witness names instance {instance}");
-    place.wait_says(Program::KeyService, 503, &sentence)?;
-    refused(place, &sentence)?;
-    for folder in folders {
-        ensure!(place.files(folder)?.is_empty(), "{folder}");
-    }
-    for program in [Program::KeyService, Program::HsmAgent] {
-        place.stop(program);
-    }
-    for folder in folders {
-        place.restore(folder)?;
+    for gone in [
+        &["service", "agent"][..],
+        &["service", "audit"],
+        &["service", "agent", "audit"],
+    ] {
+        stop_both(place);
+        for folder in gone {
+            place.empty(folder)?;
+        }
+        place.start_both()?;
+        place.wait_says(Program::KeyService, 503, &sentence)?;
+        refused(place, &sentence)?;
+        for folder in gone {
+            ensure!(place.files(folder)?.is_empty(), "{folder} of {gone:?}");
+        }
+        stop_both(place);
+        for folder in gone {
+            place.restore(folder)?;
+        }
     }
     place.start_both()?;
     place.wait_serves()
+}
+
+fn stop_both(place: &mut Place<'_>) {
+    for program in [Program::KeyService, Program::HsmAgent] {
+        place.stop(program);
+    }
 }
 
 /// It is compared at the start, and calls are refused from then on; nothing of the store changes.
