@@ -115,6 +115,30 @@ impl ControlPlane {
         self.strongroom(&[&fixed, arguments].concat())
     }
 
+    /// Sets the first node up with the key service's own access to the cluster, which the cluster's authority signs, so that
+    /// it knows whose tokens count.
+    ///
+    /// # Errors
+    /// With what bootstrap said when it failed.
+    pub fn bootstraps_with_access(&self, more: &[&str]) -> Result<String> {
+        let pki = self.shared().join("pki");
+        fs::create_dir_all(&pki)?;
+        let layout = self.cluster.layout();
+        for end in ["crt", "key"] {
+            let authority = layout.pki(&format!("kubernetes-ca.{end}"));
+            fs::copy(authority, pki.join("ca").with_extension(end))?;
+        }
+        let address = self.node()?.address();
+        let arguments = [
+            format!("--address={address}"),
+            format!("--api-server=https://{address}:6443"),
+            format!("--cluster-pki={}", pki.display()),
+        ];
+        let arguments = arguments.iter().map(String::as_str);
+        let arguments: Vec<&str> = ["bootstrap"].into_iter().chain(arguments).collect();
+        succeeded(self.strongroom(&[&arguments, more].concat())?)
+    }
+
     /// What a bootstrap that must succeed prints.
     ///
     /// # Errors

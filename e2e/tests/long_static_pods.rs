@@ -3,20 +3,18 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fs,
-    path::PathBuf,
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use strongroom_e2e::{
-    control_plane::{ControlPlane, succeeded},
+    control_plane::ControlPlane,
+    late::{BEFORE, LateDisk, LatePod, Made, Named, PROGRAMS, STATE, wait_all_ready, wait_ready},
     world::wait,
 };
 use strongroom_hack::cluster::{Health, Process};
 
-const PROGRAMS: [&str; 3] = ["hsm-agent", "key-service", "kms-plugin"];
 const KILLS: usize = 20;
 const RESTARTS: usize = 5;
 /// How long what was killed may take to be well again, on a machine that also compiles.
@@ -30,9 +28,6 @@ const SERVED_AFTER_SOCKET: Duration = Duration::from_secs(160);
 const READY_AFTER_SOCKET: Duration = Duration::from_secs(240);
 /// How long the others are late: many looks, and many times the pause with which a kubelet restarts what has ended.
 const LATE: Duration = Duration::from_secs(20);
-const STATE: &str = "/var/lib/strongroom";
-/// A Secret that was written before anything was late.
-const BEFORE: &str = "before";
 
 #[test]
 fn killed_pods_and_restarted_kubelets_lose_no_write() -> Result<()> {
@@ -179,7 +174,8 @@ fn plugin_is_late(control_plane: &ControlPlane) -> Result<()> {
     let served = until_served(control_plane, api_server, "a plugin that listened")?;
     ensure!(served < SERVED_AFTER_PLUGIN, "after {served:?} only");
     waiting.end(control_plane)?;
-    disk.put_back(control_plane)
+    disk.put_back(control_plane)?;
+    wait_all_ready(control_plane)
 }
 
 /// Nobody listens for two minutes.
@@ -269,67 +265,8 @@ fn disk_is_late(control_plane: &ControlPlane, folder: &str, named: &Named) -> Re
         "report: late: all were ready {:.1} s after the disk of {folder}, which was late",
         start.elapsed().as_secs_f64()
     );
-    disk.put_back(control_plane)
-}
-
-/// A folder of ours whose content lies on a disk that is not mounted yet.
-struct LateDisk {
-    at: String,
-}
-
-impl LateDisk {
-    const DISK: &str = "/var/lib/late-disk";
-
-    fn boot_without(control_plane: &ControlPlane, folder: &str) -> Result<Self> {
-        let node = control_plane.node()?;
-        let at = format!("{STATE}/{folder}");
-        control_plane.cluster.power_off()?;
-        fs::rename(node.on_disk(&at), node.on_disk(Self::DISK))?;
-        fs::create_dir(node.on_disk(&at))?;
-        control_plane.cluster.power_on()?;
-        Ok(Self { at })
-    }
-
-    fn mount(&self, control_plane: &ControlPlane) -> Result<()> {
-        let node = control_plane.node()?;
-        node.output("mount", &["--bind", Self::DISK, &self.at])
-            .map(drop)
-    }
-
-    /// Makes it an ordinary folder again. Below the mount, where only the machine sees it, nothing was written.
-    fn put_back(self, control_plane: &ControlPlane) -> Result<()> {
-        let node = control_plane.node()?;
-        control_plane.cluster.power_off()?;
-        fs::remove_dir(node.on_disk(&self.at)).with_context(|| format!("below {}", self.at))?;
-        fs::rename(node.on_disk(Self::DISK), node.on_disk(&self.at))?;
-        control_plane.cluster.power_on()?;
-        wait_all_ready(control_plane)
-    }
-}
-
-/// Who says what of something that is late.
-struct Named {
-    program: &'static str,
-    condition: &'static str,
-    sentence: &'static str,
-}
-
-impl Named {
-    const fn of(program: &'static str, condition: &'static str, sentence: &'static str) -> Self {
-        Self {
-            program,
-            condition,
-            sentence,
-        }
-    }
-
-    fn is_said(&self, control_plane: &ControlPlane) -> Result<bool> {
-        let said = control_plane.readyz(port(self.program))?;
-        let line = said.lines().find(|line| line.starts_with(self.condition));
-        let line = line.with_context(|| said.clone())?;
-        ensure!(line.contains(self.sentence), "{line}");
-        Ok(true)
-    }
+    disk.put_back(control_plane)?;
+    wait_all_ready(control_plane)
 }
 
 /// The processes that wait; none of them may end.
@@ -369,90 +306,4 @@ impl Waiting {
         }
         Ok(())
     }
-}
-
-/// A program whose pod the kubelet does not know yet.
-struct LatePod {
-    manifest: PathBuf,
-    kept: PathBuf,
-}
-
-impl LatePod {
-    fn boot_without(control_plane: &ControlPlane, program: &str) -> Result<Self> {
-        let node = control_plane.node()?;
-        let file = format!("strongroom-{program}.yaml");
-        let late = Self {
-            manifest: node.on_disk(&format!("/etc/kubernetes/manifests/{file}")),
-            kept: node.on_disk(&format!("/etc/kubernetes/{file}")),
-        };
-        control_plane.cluster.power_off()?;
-        fs::rename(&late.manifest, &late.kept)?;
-        control_plane.cluster.power_on()?;
-        Ok(late)
-    }
-
-    fn arrive(self) -> Result<()> {
-        Ok(fs::rename(self.kept, self.manifest)?)
-    }
-}
-
-/// What `init` made, and only `init` may make.
-#[derive(Debug, PartialEq, Eq)]
-struct Made {
-    instance: String,
-    pins: Vec<u8>,
-    origin: Vec<u8>,
-    key_id: String,
-}
-
-impl Made {
-    /// Looks what there is, and writes a Secret with it.
-    fn begin(control_plane: &ControlPlane) -> Result<Self> {
-        control_plane.create_secret(BEFORE)?;
-        Self::look(control_plane)
-    }
-
-    fn look(control_plane: &ControlPlane) -> Result<Self> {
-        let node = control_plane.node()?;
-        let status = succeeded(control_plane.strongroom(&["status", "-o", "json"])?)?;
-        let status: serde_json::Value = serde_json::from_str(&status)?;
-        let read = |file: &str| fs::read(node.on_disk(&format!("{STATE}/{file}")));
-        let state: serde_json::Value = serde_json::from_slice(&read("kms-plugin/state.json")?)?;
-        Ok(Self {
-            instance: status["instanceID"].to_string(),
-            pins: read("key-service/pin.json")?,
-            origin: read("audit/origin")?,
-            key_id: state["keyId"].to_string(),
-        })
-    }
-
-    /// All is as it was, and what was written before is read.
-    fn check(&self, control_plane: &ControlPlane) -> Result<()> {
-        let now = Self::look(control_plane)?;
-        ensure!(now == *self, "{self:?} became {now:?}");
-        control_plane.check_secret(BEFORE)
-    }
-}
-
-fn port(program: &str) -> u16 {
-    match program {
-        "key-service" => 8080,
-        "kms-plugin" => 8081,
-        _ => 8082,
-    }
-}
-
-fn wait_ready(control_plane: &ControlPlane, program: &str) -> Result<()> {
-    wait(LIMIT, &format!("{program} is ready"), || {
-        let said = control_plane.readyz(port(program))?;
-        ensure!(said == "ok\n", "{said}");
-        Ok(true)
-    })
-}
-
-fn wait_all_ready(control_plane: &ControlPlane) -> Result<()> {
-    for program in PROGRAMS {
-        wait_ready(control_plane, program)?;
-    }
-    control_plane.node()?.wait_for_api_server(Health::Ready)
 }

@@ -103,9 +103,11 @@ fn shows_root_and_instance(trio: &Trio) -> Result<()> {
         values.contains(&format!("- {}:8445", node.address())) && values.contains("mode: External"),
         "{values}"
     );
+    let status = ["status", "--output=json"];
+    let said = succeeded(trio.control_plane.strongroom_on(node, &status)?)?;
     wait(LIMIT, "the witness names the instance", || {
         let named = read("strongroom-witness", "instanceId")?;
-        Ok(named.len() == 32 && values.contains(&named))
+        Ok(named.len() == 32 && said.contains(&named))
     })?;
     let metrics = node.output("curl", &["-sS", "http://127.0.0.1:8080/metrics"])?;
     ensure!(metrics.contains("strongroom_kubernetes_up{duty=\"keys\"} 1"));

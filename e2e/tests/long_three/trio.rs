@@ -47,7 +47,8 @@ impl Trio {
             written: RefCell::default(),
         };
         trio.write_balanced_kubeconfig()?;
-        trio.bootstrap_first()?;
+        trio.control_plane
+            .bootstraps_with_access(&["--plugins-port=8444"])?;
         for node in trio.nodes()? {
             if node.name() != trio.first()?.name() {
                 trio.join(node, &[])?;
@@ -60,27 +61,6 @@ impl Trio {
             start.elapsed().as_secs_f64()
         );
         Ok(trio)
-    }
-
-    /// With the key service's own access to the cluster, which its authority signs.
-    fn bootstrap_first(&self) -> Result<()> {
-        let pki = self.control_plane.shared().join("pki");
-        fs::create_dir(&pki)?;
-        let layout = self.control_plane.cluster.layout();
-        for end in ["crt", "key"] {
-            let authority = layout.pki(&format!("kubernetes-ca.{end}"));
-            fs::copy(authority, pki.join("ca").with_extension(end))?;
-        }
-        let address = self.first()?.address();
-        let arguments = [
-            "bootstrap".to_owned(),
-            "--plugins-port=8444".to_owned(),
-            format!("--address={address}"),
-            format!("--api-server=https://{address}:6443"),
-            format!("--cluster-pki={}", pki.display()),
-        ];
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        succeeded(self.control_plane.strongroom(&arguments)?).map(drop)
     }
 
     /// Has a node join the first one, with an enrolment file of its own.
