@@ -12,7 +12,7 @@ use strongroom_hack::{
 
 use crate::objects::{DRIVERS_NAMESPACE, NAMESPACE, NEWEST};
 
-const PAYMENTS: &str = include_str!("payments.yaml");
+pub(crate) const PAYMENTS: &str = include_str!("payments.yaml");
 /// What is promised from loaded images to an installation that serves.
 const LIMIT: Duration = Duration::from_secs(120);
 /// Has the API server refuse what is not restricted.
