@@ -3,6 +3,7 @@
 
 mod connection;
 mod guard;
+mod methods;
 mod native;
 mod observe;
 mod plugins;
@@ -98,7 +99,7 @@ pub(crate) fn spawn_kms(
         ..SocketOptions::new(peers)
     };
     let ready = handle.readiness.condition("kms-socket");
-    let observe = Observe::new(&handle.metrics, "kms_socket");
+    let observe = Observe::new(&handle.metrics, "kms_socket", methods::KMS);
     let guard = Guard(service.fence.clone());
     let metrics = handle.metrics.component("kms_socket");
     let shutdown = handle.shutdown();
@@ -158,7 +159,7 @@ pub(crate) fn spawn_admin(
     let shutdown = handle.shutdown();
     let serve = ADMIN_LIMITS
         .server()
-        .layer(Observe::new(&handle.metrics, "admin_socket"))
+        .layer(Observe::new(&handle.metrics, "admin_socket", methods::ADMIN))
         .layer(guard)
         .layer(ADMIN_LIMITS.concurrency())
         .add_service(server)

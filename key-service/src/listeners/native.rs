@@ -14,6 +14,7 @@ use strongroom_runtime::{Condition, Handle, descriptors, limits::Limits};
 use super::{
     ListenError, Serving,
     guard::Guard,
+    methods,
     observe::Observe,
     shares::{Bounds, ByCaller, Calls, Share, Shares, Sharing},
     sources::{Quota, Refusal},
@@ -92,7 +93,7 @@ pub(crate) async fn spawn_tls(
     };
     let serve = LIMITS
         .server()
-        .layer(Observe::new(&handle.metrics, "tls"))
+        .layer(Observe::new(&handle.metrics, "tls", methods::NATIVE))
         .layer(guard)
         .layer(ByCaller::<TlsIdentity>::new())
         .layer(LIMITS.concurrency())

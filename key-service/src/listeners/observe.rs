@@ -12,29 +12,7 @@ use tonic::{
 };
 use tower::{Layer, Service};
 
-/// Every method of every service, so that each is present in the metrics from the start.
-const METHODS: &[&str] = &[
-    "Probe",
-    "Encrypt",
-    "Decrypt",
-    "Enrol",
-    "Renew",
-    "Invite",
-    "IssueCertificate",
-    "Describe",
-    "CreateKeyRing",
-    "ListKeyRings",
-    "CreateKey",
-    "DescribeKey",
-    "ListKeys",
-    "RotateKey",
-    "SetPrimaryVersion",
-    "EnableVersion",
-    "DisableVersion",
-    "ScheduleVersionDestruction",
-    "CancelVersionDestruction",
-    UNKNOWN,
-];
+use super::methods::Services;
 
 const UNKNOWN: &str = "unknown";
 
@@ -56,12 +34,20 @@ const OUTCOMES: &[&str] = &[
 
 /// Observes the calls of one listener.
 #[derive(Clone, Debug)]
-pub(super) struct Observe(Requests);
+pub(super) struct Observe {
+    requests: Requests,
+    services: Services,
+}
 
 impl Observe {
     /// Registers the metrics of a listener: `strongroom_<listener>_requests_total` and its like.
-    pub(super) fn new(metrics: &Metrics, listener: &'static str) -> Self {
-        Self(metrics.component(listener).requests(METHODS, OUTCOMES))
+    pub(super) fn new(metrics: &Metrics, listener: &'static str, services: Services) -> Self {
+        let methods: Vec<&'static str> = services.iter().copied().flatten().copied().collect();
+        let methods = [&methods[..], &[UNKNOWN]].concat();
+        Self {
+            requests: metrics.component(listener).requests(&methods, OUTCOMES),
+            services,
+        }
     }
 }
 
@@ -71,7 +57,8 @@ impl<S> Layer<S> for Observe {
     fn layer(&self, inner: S) -> Observed<S> {
         Observed {
             inner,
-            requests: self.0.clone(),
+            requests: self.requests.clone(),
+            services: self.services,
         }
     }
 }
@@ -81,6 +68,7 @@ impl<S> Layer<S> for Observe {
 pub(super) struct Observed<S> {
     inner: S,
     requests: Requests,
+    services: Services,
 }
 
 impl<S, RequestBody, ResponseBody> Service<Request<RequestBody>> for Observed<S>
@@ -98,7 +86,9 @@ where
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let mut observation = self.requests.observe(method(request.uri().path()));
+        let mut observation = self
+            .requests
+            .observe(method(request.uri().path(), self.services));
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await?;
@@ -110,13 +100,10 @@ where
     }
 }
 
-fn method(path: &str) -> &'static str {
+fn method(path: &str, services: Services) -> &'static str {
     let name = path.rsplit('/').next().unwrap_or_default();
-    METHODS
-        .iter()
-        .find(|method| **method == name)
-        .copied()
-        .unwrap_or(UNKNOWN)
+    let mut methods = services.iter().copied().flatten().copied();
+    methods.find(|method| *method == name).unwrap_or(UNKNOWN)
 }
 
 fn outcome(code: Code) -> &'static str {
@@ -143,13 +130,15 @@ fn outcome(code: Code) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::methods, *};
 
     #[test]
     fn only_our_methods_become_labels() {
-        assert_eq!(method("/strongroom.v1.Keys/RotateKey"), "RotateKey");
-        assert_eq!(method("/x/../../etc"), UNKNOWN);
-        assert_eq!(method(""), UNKNOWN);
+        let of = |path: &str| method(path, methods::NATIVE);
+        assert_eq!(of("/strongroom.v1.Keys/RotateKey"), "RotateKey");
+        assert_eq!(of("/strongroom.v1.Pods/ReadForPod"), UNKNOWN);
+        assert_eq!(of("/x/../../etc"), UNKNOWN);
+        assert_eq!(of(""), UNKNOWN);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use strongroom_runtime::{Handle, limits::Limits, tasks::TaskFailure};
 use super::{
     KMS_LIMITS, ListenError, Serving,
     guard::Guard,
+    methods,
     observe::Observe,
     shares::{Bounds, ByCaller, Calls, Share, Shares, Sharing},
     sources::{Quota, Refusal},
@@ -72,7 +73,7 @@ pub(crate) fn spawn_plugins(
         return Ok(());
     };
     let ready = handle.readiness.condition("plugins");
-    let observe = Observe::new(&handle.metrics, "plugins");
+    let observe = Observe::new(&handle.metrics, "plugins", methods::PLUGINS);
     let guard = Guard(service.fence.clone());
     let port = Plugins::new(service.clone());
     let metrics = handle.metrics.component("plugins");

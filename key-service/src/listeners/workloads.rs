@@ -13,6 +13,7 @@ use strongroom_runtime::{Handle, limits::Limits};
 use super::{
     ListenError, Serving,
     guard::Guard,
+    methods,
     observe::Observe,
     sources::{Quota, Refusal},
     tls::{self, Port},
@@ -88,7 +89,11 @@ pub(crate) async fn spawn_workloads(
     let pods = pods_server::PodsServer::new(pods).max_decoding_message_size(LIMITS.message_bytes);
     let serve = LIMITS
         .server()
-        .layer(Observe::new(&handle.metrics, "workloads"))
+        .layer(Observe::new(
+            &handle.metrics,
+            "workloads",
+            methods::WORKLOADS,
+        ))
         .layer(guard)
         .layer(ByToken::new(service))
         .layer(LIMITS.concurrency())
