@@ -136,10 +136,7 @@ impl Operated {
         let forward = Forward::open(self.inside()?)?;
         let at = |name: &str| self.folder.path().join(format!("{pod}-{name}"));
         fs::write(at("kubeconfig"), self.kubeconfig(pod, &forward)?)?;
-        fs::write(
-            at("token"),
-            self.token(pod, &["--audience=strongroom.dev"])?,
-        )?;
+        fs::write(at("token"), self.key_service_token(pod)?)?;
         let config = format!(
             "keyService: {{endpoints: ['{address}'], caFile: {}, tokenFile: {}}}\n\
              kubeconfig: {}\nnamespace: {SYSTEM}\nprobes: 127.0.0.1:{}\n",
@@ -330,6 +327,14 @@ impl Operated {
         };
         let server = node.member("kube-apiserver")?;
         Ok(server.context("the API server runs")?.id())
+    }
+
+    /// The token with which the operator of a pod calls the key service.
+    ///
+    /// # Errors
+    /// As kubectl.
+    pub fn key_service_token(&self, pod: &str) -> Result<String> {
+        self.token(pod, &["--audience=strongroom.dev"])
     }
 
     fn token(&self, pod: &str, more: &[&str]) -> Result<String> {

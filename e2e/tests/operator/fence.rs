@@ -1,17 +1,24 @@
 //! Two operators, and a Lease that lies: every effect happens once.
 
 use std::{
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
-use strongroom_api::strongroom::v1::{DescribeSecretRequest, Secret, Tenant};
+use strongroom_api::strongroom::v1::{
+    AcquireControlEpochRequest, DescribeSecretRequest, Secret, Tenant,
+    operator_client::OperatorClient,
+};
 use strongroom_e2e::{
     native::Native,
     operated::{LIMIT, Operated, SYSTEM},
     world::wait,
+};
+use tonic::{
+    Request,
+    transport::{Certificate, ClientTlsConfig, Endpoint},
 };
 
 const RING: &str = "{apiVersion: strongroom.dev/v1alpha1, kind: KeyRing, metadata: {name: payments, namespace: payments}, spec: {}}";
@@ -59,10 +66,7 @@ fn period(story: &Operated, hours: u32) -> Result<()> {
 
 /// The secret as the key service has it: its etag tells each change.
 fn secret(story: &Operated) -> Result<Secret> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let native = Native::connect(&story.installation, "administrator").await?;
         let request = DescribeSecretRequest {
             ring_id: String::new(),
@@ -78,6 +82,37 @@ fn secret(story: &Operated) -> Result<Secret> {
             .await?
             .into_inner())
     })
+}
+
+/// Somebody with the operator's token asks for the control epoch, and never looked at the Lease.
+fn takes_the_epoch(story: &Operated) -> Result<u64> {
+    let uid = "jsonpath={.metadata.uid}";
+    let words = ["get", "namespace", "kube-system", "-o", uid];
+    let cluster_uid = story.cluster.kubectl(&words)?;
+    let token = story.key_service_token("operator-b")?;
+    let root = fs::read(story.installation.path("etc/administrator-root.crt"))?;
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(root))
+        .domain_name("key-service.strongroom.dev");
+    let address = format!("https://{}", story.installation.workloads_address());
+    let mut request = Request::new(AcquireControlEpochRequest {
+        process: "0a".repeat(16),
+        cluster_uid,
+    });
+    let bearer = format!("Bearer {token}").parse()?;
+    request.metadata_mut().insert("authorization", bearer);
+    runtime()?.block_on(async {
+        let endpoint = Endpoint::from_shared(address)?.tls_config(tls)?;
+        let mut client = OperatorClient::new(endpoint.connect().await?);
+        let acquired = client.acquire_control_epoch(request).await?;
+        Ok(acquired.into_inner().control_epoch)
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?)
 }
 
 /// Requests that the key service has refused because their sender is not the one that works.
@@ -166,5 +201,11 @@ fn lease_that_lies_gives_nobody_anything() -> Result<()> {
     wait(LIMIT, "the secret shows it", || {
         Ok(version(&story)? == "1.3")
     })?;
+
+    // Whoever takes the epoch without the Lease holds the operator up for a moment, and not for ever.
+    let taken = takes_the_epoch(&story)?;
+    story.apply(&rotation("three"))?;
+    story.wait_condition("secretrotation", "three", "Ready", "True Rotated")?;
+    ensure!(epoch(&story, other)? > taken as f64, "it has no newer one");
     story.end()
 }
