@@ -1,6 +1,7 @@
 //! What people type, against a real API server, key service and operator: each with the rights of its own.
 #![forbid(unsafe_code)]
 
+mod installed;
 mod person;
 
 use anyhow::{Context, Result, ensure};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use strongroom_core::{Action, KeyId, Name, Permit, RingId, RingOwner, Uid};
+use strongroom_core::{Action, KeyId, Name, Permit, RingId, RingOwner, Tenant, Uid};
 
 use super::{
     Change, ChangeError, Registry, Ring, codec, path,
@@ -23,6 +23,13 @@ impl Registry {
         // Several former ones can have left a ring of that name: the newest is what is meant.
         found.sort_by_key(|ring| (ring.owner.as_ref() == Some(by), ring.created));
         found.last().map(|ring| Arc::clone(ring))
+    }
+
+    /// Whether a namespace of that name has a ring, or had one.
+    pub fn has_ring(&self, tenant: &Tenant) -> bool {
+        let state = self.state();
+        let mut rings = state.rings.values();
+        rings.any(|ring| ring.tenant() == Some(tenant))
     }
 
     /// The record of a ring, to compare its owner.

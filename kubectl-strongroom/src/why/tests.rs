@@ -256,6 +256,48 @@ fn a_missing_bundle_and_a_volume_that_asks_for_nothing_are_broken() {
 }
 
 #[test]
+fn a_forged_attribute_is_broken_and_one_that_kubelet_writes_over_is_nothing() {
+    let with = |attribute: &str| {
+        let volume = format!(
+            "[{{name: v, csi: {{driver: csi.strongroom.dev, readOnly: true, volumeAttributes: {{secrets: db, {attribute}}}}}}}]"
+        );
+        sentence(&Scene::new().with("Pod", "api", &["spec", "volumes"], &volume))
+    };
+    let (exit, text) = with("csi.storage.k8s.io/serviceAccount.tokens: x");
+    assert_eq!(exit, Exit::Failed);
+    expect![[r#"Broken: attribute "csi.storage.k8s.io/serviceAccount.tokens" in the pod's volume is for kubelet alone to write: remove it"#]].assert_eq(&text);
+    assert_eq!(with("csi.storage.k8s.io/pod.name: other").0, Exit::Ok);
+}
+
+#[test]
+fn a_missing_role_is_told_before_what_only_readers_need_to_know() {
+    let denied = |scene: Scene, secret: &str| {
+        let scene = scene
+            .with("ManagedSecret", secret, &["spec", "access"], "[]")
+            .with("ManagedSecret", secret, &["status", "access"], "[]");
+        let (exit, text) = sentence(&scene);
+        assert_eq!(exit, Exit::Denied, "{text}");
+        assert!(text.contains("has no role SecretReader"), "{text}");
+    };
+    let phase = ["status", "phase"];
+    let scene = Scene::new().with("ManagedSecret", "stripe", &phase, "AwaitingValue");
+    denied(scene, "stripe");
+    let files = "[{path: a, from: {secret: db, field: passwd}}]";
+    let scene = Scene::new().with("SecretBundle", "api", &["spec", "files"], files);
+    denied(scene, "db");
+}
+
+#[test]
+fn a_namespace_without_a_ring_is_told_before_what_would_lie_in_it() {
+    let expected = "Broken: there is no KeyRing in namespace payments; the platform makes it";
+    let scene = Scene::new().without("KeyRing", "payments");
+    let scene = scene.without("ManagedSecret", "db");
+    assert_eq!(sentence(&scene), (Exit::Failed, expected.to_owned()));
+    let scene = scene.without("SecretBundle", "api");
+    assert_eq!(sentence(&scene), (Exit::Failed, expected.to_owned()));
+}
+
+#[test]
 fn what_everything_waits_for_is_told_in_place_of_what_waits() {
     let pending = "{conditions: [{type: Ready, status: 'False', reason: KeyServiceAway, message: later}], observedGeneration: 1}";
     let away = "[{type: Ready, status: 'False', reason: Unreachable, message: nobody answers at the port}]";

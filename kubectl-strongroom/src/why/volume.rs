@@ -8,6 +8,9 @@ use crate::cluster::objects::{CsiVolume, Pod, SecretBundle};
 
 /// The name of the driver.
 pub(super) const DRIVER: &str = "csi.strongroom.dev";
+/// What kubelet writes into a volume's context begins so.
+const KUBELET: &str = "csi.storage.k8s.io/";
+const TOKENS: &str = "csi.storage.k8s.io/serviceAccount.tokens";
 /// As many secrets as a volume may name.
 const SECRETS_MAX: usize = 64;
 
@@ -60,7 +63,14 @@ fn wanted(csi: &CsiVolume) -> Result<Wanted, String> {
         );
     }
     let attributes = &csi.volume_attributes;
-    let is_known = |name: &str| ["bundle", "secrets", "optional"].contains(&name);
+    if attributes.contains_key(TOKENS) {
+        return Err(format!(
+            "attribute {TOKENS:?} in the pod's volume is for kubelet alone to write: remove it"
+        ));
+    }
+    // What else is kubelet's is written over by kubelet.
+    let is_known =
+        |name: &str| ["bundle", "secrets", "optional"].contains(&name) || name.starts_with(KUBELET);
     if let Some(unknown) = attributes.keys().find(|name| !is_known(name)) {
         return Err(format!(
             "unknown attribute {unknown:?} in the pod's volume: `bundle`, `secrets` and `optional` are known"

@@ -92,9 +92,7 @@ impl Walk<'_> {
             Some(Seen::Hidden(why)) => return self.links.push(link.not_seen(why.clone())),
             Some(Seen::Missing) | None => {
                 let sentence = format!("there is no SecretBundle {namespace}/{name}");
-                return self
-                    .links
-                    .push(absent(link, "NoBundle", sentence, optional));
+                return self.absent(link, "NoBundle", sentence, optional);
             }
         };
         if self.told.insert((Part::Bundle, name.to_owned())) {
@@ -121,34 +119,68 @@ impl Walk<'_> {
             Some(Seen::Hidden(why)) => return self.links.push(link.not_seen(why.clone())),
             Some(Seen::Missing) | None => {
                 let sentence = format!("there is no ManagedSecret {namespace}/{name}");
-                return self
-                    .links
-                    .push(absent(link, "NotFound", sentence, need.optional));
+                return self.absent(link, "NotFound", sentence, need.optional);
             }
         };
-        self.field(need, secret);
-        if !self.told.insert((Part::Secret, name.clone())) {
-            return;
+        if self.told.insert((Part::Secret, name.clone())) {
+            self.secret_and_access(link, need, secret, pod);
         }
+        self.field(need, secret);
+    }
+
+    /// A secret that is there. The key service asks for the role before anything else, so that a missing role comes before a
+    /// value that nobody has set.
+    fn secret_and_access(
+        &mut self,
+        link: Link,
+        need: &Need,
+        secret: &ManagedSecret,
+        pod: Option<&PodSeen>,
+    ) {
         let link = self.secret_state(link, secret, need.optional);
-        let is_known = link.state != State::Waits;
-        self.links.push(link);
+        let access = pod
+            .filter(|_| link.state != State::Waits)
+            .map(|seen| self.access(secret, seen));
+        let lacks_value = link.state == State::NotYet;
+        let mut links = vec![link];
+        links.extend(access);
+        if lacks_value {
+            links.reverse();
+        }
+        self.links.extend(links);
         self.rings.insert(ring_of(
             secret.status.key_ring.as_deref(),
             secret.spec.key_ring_ref.as_ref(),
         ));
-        if let (Some(seen), true) = (pod, is_known) {
-            let ring = self.ring_for(secret);
-            let link = access::link(&Question {
-                namespace,
-                account: account(seen),
-                seen: &seen.account,
-                secret,
-                ring,
-                instance: self.instance(),
-            });
-            self.links.push(link);
-        }
+    }
+
+    fn access(&self, secret: &ManagedSecret, seen: &PodSeen) -> Link {
+        access::link(&Question {
+            namespace: &self.observed.namespace,
+            account: account(seen),
+            seen: &seen.account,
+            secret,
+            ring: self.ring_for(secret),
+            instance: self.instance(),
+        })
+    }
+
+    /// An object that is not there. Where the namespace has no ring that is told instead, as the key service does: the object
+    /// would be of no use.
+    fn absent(&mut self, link: Link, reason: &str, sentence: String, optional: bool) {
+        let has_ring = match &self.observed.rings {
+            Seen::There(rings) => !rings.is_empty(),
+            Seen::Missing => false,
+            Seen::Hidden(_) => true,
+        };
+        self.links.push(if optional {
+            link.whole("is not there, and need not be")
+        } else if has_ring {
+            link.broken(reason, sentence)
+        } else {
+            self.rings.insert(None);
+            link.waits(reason, sentence)
+        });
     }
 
     /// A file that asks for a field that the secret never has.
@@ -381,14 +413,6 @@ fn ring_of(resolved: Option<&str>, written: Option<&Reference>) -> Option<String
     resolved
         .map(str::to_owned)
         .or_else(|| written.map(|reference| reference.name.clone()))
-}
-
-fn absent(link: Link, reason: &str, sentence: String, optional: bool) -> Link {
-    if optional {
-        link.whole("is not there, and need not be")
-    } else {
-        link.broken(reason, sentence)
-    }
 }
 
 fn ready(status: &impl Conditions) -> Option<&Condition> {

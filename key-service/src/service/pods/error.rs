@@ -49,6 +49,9 @@ pub enum PodError {
     /// The token is another pod's.
     #[error("the token is not that of the pod for which the volume is")]
     NotThisPod,
+    /// The namespace has nothing yet, and nobody in it can mend that.
+    #[error("there is no KeyRing in namespace {}; the platform makes it", .0.namespace)]
+    NoRing(Tenant),
     /// There is no such secret.
     #[error("there is no ManagedSecret {}/{secret}", .tenant.namespace)]
     NoSecret {
@@ -76,7 +79,7 @@ pub enum PodError {
         stage: SecretStage,
     },
     /// The secret is there, but not what a file is made of.
-    #[error("ManagedSecret {}/{secret} has no field {field}", .tenant.namespace)]
+    #[error("ManagedSecret {}/{secret} has no field {field}; name one of its fields in the SecretBundle", .tenant.namespace)]
     FieldMissing {
         /// The pod's namespace.
         tenant: Tenant,
@@ -153,7 +156,7 @@ impl PodError {
     pub(super) const TOKEN_REASONS: [&'static str; 4] =
         ["NoToken", "WrongAudience", "TokenExpired", "TokenInvalid"];
 
-    /// One stable word.
+    /// One stable word. Whatever is missing has the same, by which a volume may start without.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
@@ -162,7 +165,7 @@ impl PodError {
             Self::NotADriver(_) => "NotADriver",
             Self::NotThisNode => "NotThisNode",
             Self::NotThisPod => "NotThisPod",
-            Self::NoSecret { .. } | Self::NoBundle { .. } => "NotFound",
+            Self::NoRing(_) | Self::NoSecret { .. } | Self::NoBundle { .. } => "NotFound",
             Self::AwaitingValue { .. } => "AwaitingValue",
             Self::FieldMissing { .. } => "FieldMissing",
             Self::Template { .. } => "TemplateFailed",
@@ -183,7 +186,7 @@ impl PodError {
             | Self::NotAReader(_)
             | Self::RoleMissing { .. }
             | Self::KeyRoleMissing { .. } => Code::PermissionDenied,
-            Self::NoSecret { .. } | Self::NoBundle { .. } => Code::NotFound,
+            Self::NoRing(_) | Self::NoSecret { .. } | Self::NoBundle { .. } => Code::NotFound,
             Self::AwaitingValue { .. }
             | Self::FieldMissing { .. }
             | Self::Template { .. }
@@ -196,7 +199,8 @@ impl PodError {
     pub(in crate::service) const fn is_absence(&self) -> bool {
         matches!(
             self,
-            Self::NoSecret { .. }
+            Self::NoRing(_)
+                | Self::NoSecret { .. }
                 | Self::NoBundle { .. }
                 | Self::AwaitingValue { .. }
                 | Self::FieldMissing { .. }

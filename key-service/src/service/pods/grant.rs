@@ -36,12 +36,13 @@ impl Service {
             tenant: Some(tenant.clone()),
             name: secret.clone(),
         };
-        let missing = || PodError::NoSecret {
-            tenant: tenant.clone(),
-            secret: secret.clone(),
-        };
         let resource = self.registry.find_secret_by_name(&name);
-        let resource = resource.ok_or_else(missing)?;
+        let resource = resource.ok_or_else(|| {
+            self.not_there(PodError::NoSecret {
+                tenant: tenant.clone(),
+                secret: secret.clone(),
+            })
+        })?;
         let permit = authorize(&self.policy, &caller, resource, ContextDigest::default());
         let permit = permit.map_err(|_| match kind {
             WorkloadKind::Pod => PodError::RoleMissing {
@@ -65,6 +66,18 @@ impl Service {
             stage,
             version,
         })
+    }
+
+    /// What to say of something that is not there: where the namespace has no ring, nothing in it can be.
+    pub(super) fn not_there(&self, error: PodError) -> PodError {
+        match error {
+            PodError::NoSecret { tenant, .. } | PodError::NoBundle { tenant, .. }
+                if !self.registry.has_ring(&tenant) =>
+            {
+                PodError::NoRing(tenant)
+            }
+            error => error,
+        }
     }
 }
 

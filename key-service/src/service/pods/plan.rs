@@ -123,10 +123,10 @@ impl Service {
         let tenant = &pod.account.tenant;
         let stored = self.registry.bundle(tenant, name).ok_or_else(|| Refused {
             asked: format!("bundles/{tenant}/name:{name}"),
-            error: Box::new(CallError::from(PodError::NoBundle {
+            error: Box::new(CallError::from(self.not_there(PodError::NoBundle {
                 tenant: tenant.clone(),
                 bundle: name.clone(),
-            })),
+            }))),
         })?;
         let names = stored.bundle.files.secrets().into_iter().cloned();
         let mut plan = Plan::new(names.collect(), Some(stored.clone()));
