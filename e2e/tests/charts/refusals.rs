@@ -48,6 +48,7 @@ fn values_that_cannot_be_are_refused_by_name() {
     for (value, place) in [
         ("profile=Test", "/profile"),
         ("administrators=null", "administrators"),
+        ("access[0].ring=abc", "/access/0/ring"),
         ("cluster.name=Main", "/cluster/name"),
         ("cluster.audience=", "/cluster/audience"),
         ("keyService.mode=Both", "/keyService/mode"),

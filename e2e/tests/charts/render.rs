@@ -459,7 +459,14 @@ fn key_service_takes_the_configuration() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let program = Programs::ensure_built(Build::Plain)?.key_service();
     let values = r#"administrators=[{"certificate": "it's: \"me\""}, {"certificate": "yes"}]"#;
-    for arguments in [&[][..], &["--set-json", values]] {
+    let ring = "0123456789abcdef".repeat(2);
+    let access =
+        format!(r#"access=[{{"role": "SecretReader", "certificate": "yes", "ring": "{ring}"}}]"#);
+    for arguments in [
+        &[][..],
+        &["--set-json", values],
+        &["--set-json", values, "--set-json", &access],
+    ] {
         let objects = Objects::of(Chart::Strongroom, NEWEST, arguments)?;
         let file = folder.path().join("key-service.yaml");
         fs::write(
