@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod canary;
+pub mod clusters;
 pub mod control_plane;
 pub mod delivery;
 pub mod dump;

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use strongroom_api::strongroom::v1::{ApplyOutcome, ListKeyRingsRequest, ObjectKind};
 use strongroom_e2e::issuer::Pod;
 
-use super::support::{OPERATOR, Process, World, object, word};
+use super::support::{Clusters, OPERATOR, Process, object, up, word};
 
 /// The pod that takes over.
 const SECOND: Pod = Pod {
@@ -14,7 +14,7 @@ const SECOND: Pod = Pod {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_process_with_the_newest_epoch_changes_anything() -> Result<()> {
-    let mut world = World::up("objects-fence", 29_130)?;
+    let mut world = up("objects-fence", 29_130)?;
     let channel = world.workloads().await?;
     let mut first = Process::new(channel.clone(), world.east.token(&OPERATOR)?, 1);
     let mut second = Process::new(channel.clone(), world.east.token(&SECOND)?, 2);
@@ -82,7 +82,7 @@ async fn refused_everything(process: &Process) -> Result<()> {
 }
 
 /// The names of all rings.
-async fn rings(world: &World) -> Result<Vec<String>> {
+async fn rings(world: &Clusters) -> Result<Vec<String>> {
     let native = world.administrator().await?;
     let request = ListKeyRingsRequest::default();
     let listed = native.keys().list_key_rings(request).await?.into_inner();

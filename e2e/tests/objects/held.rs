@@ -7,14 +7,14 @@ use strongroom_api::strongroom::v1::{DescribeSecretRequest, Tenant};
 use strongroom_e2e::gate::Gate;
 use tokio::task::JoinSet;
 
-use super::support::{OPERATOR, Process, World, connected, object, secret_request, word};
+use super::support::{OPERATOR, Process, connected, object, secret_request, up, word};
 
 /// Longer than any request is worked on, and than the server bears a silent connection.
 const HELD: Duration = Duration::from_secs(31);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_held_back_over_a_takeover_has_no_effect() -> Result<()> {
-    let world = World::up("objects-held", 29_140)?;
+    let world = up("objects-held", 29_140)?;
     let root = world.installation.path("etc/administrator-root.crt");
     let gate = Gate::open(world.installation.workloads_address(), &root)?;
     let slow = connected(gate.root().as_bytes(), &gate.address().to_string()).await?;

@@ -5,12 +5,12 @@ use strongroom_api::strongroom::v1::{ApplyOutcome, KeyRingState};
 use strongroom_e2e::issuer::Pod;
 use tonic::Code;
 
-use super::support::{API, OPERATOR, Process, World, object, reader, word};
+use super::support::{API, Clusters, OPERATOR, Process, object, read, reader, up, word};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_of_others_open_nothing() -> Result<()> {
-    let world = World::up("objects-owners", 29_100)?;
-    let east = world.operator(&world.east).await?;
+    let world = up("objects-owners", 29_100)?;
+    let east = Process::of(&world, &world.east).await?;
     let made = two_namespaces(&world, &east).await?;
     foreign_rings(&east).await?;
     two_clusters(&world, &made).await?;
@@ -18,7 +18,7 @@ async fn names_of_others_open_nothing() -> Result<()> {
 }
 
 /// Ring `main` and secret `db` in `payments` and in `ledger`, each with the same reader by name and uid.
-async fn two_namespaces(world: &World, east: &Process) -> Result<Vec<KeyRingState>> {
+async fn two_namespaces(world: &Clusters, east: &Process) -> Result<Vec<KeyRingState>> {
     let mut rings = Vec::new();
     for namespace in ["payments", "ledger"] {
         let uid = format!("uid-of-{namespace}");
@@ -41,14 +41,14 @@ async fn two_namespaces(world: &World, east: &Process) -> Result<Vec<KeyRingStat
         .collect();
     ensure!(ids[0] != ids[1], "one ring for two namespaces");
 
-    let own = world.read(&world.east, &API, "db").await??;
+    let own = read(world, &world.east, &API, "db").await??;
     ensure!(own[0].0 == "db/password" && own[0].1.len() == 32);
     // Its own namespace's secret of that name, which says nothing of it.
     let elsewhere = Pod {
         namespace: "ledger",
         ..API
     };
-    let refused = world.read(&world.east, &elsewhere, "db").await?;
+    let refused = read(world, &world.east, &elsewhere, "db").await?;
     ensure!(word(refused)? == "RoleMissing");
     Ok(rings)
 }
@@ -67,15 +67,15 @@ async fn foreign_rings(east: &Process) -> Result<()> {
 }
 
 /// The operator of the other cluster has the same names and uids, and gets rings of its own.
-async fn two_clusters(world: &World, made: &[KeyRingState]) -> Result<()> {
-    let west = world.operator(&world.west).await?;
+async fn two_clusters(world: &Clusters, made: &[KeyRingState]) -> Result<()> {
+    let west = Process::of(world, &world.west).await?;
     let secret = object("payments", "uid-of-payments", "db", "secret-1");
     let refused = west.secret(&secret, "main", vec![reader(&API)]).await?;
     ensure!(
         word(refused)? == "RingNotFound",
         "the ring of the other cluster"
     );
-    let refused = world.read(&world.west, &API, "db").await?;
+    let refused = read(world, &world.west, &API, "db").await?;
     ensure!(word(refused)? == "NotFound", "a pod of the other cluster");
 
     let ring = object("payments", "uid-of-payments", "main", "ring-1");
@@ -85,8 +85,8 @@ async fn two_clusters(world: &World, made: &[KeyRingState]) -> Result<()> {
     ensure!(id(&own) != id(&made[0]));
     west.secret(&secret, "main", vec![reader(&API)]).await??;
     let (theirs, ours) = (
-        world.read(&world.west, &API, "db").await??,
-        world.read(&world.east, &API, "db").await??,
+        read(world, &world.west, &API, "db").await??,
+        read(world, &world.east, &API, "db").await??,
     );
     ensure!(theirs != ours, "one value in two clusters");
 

@@ -8,7 +8,7 @@ use strongroom_api::strongroom::v1::{
 use strongroom_e2e::{issuer::Pod, native::Native};
 use tonic::{Code, Status};
 
-use super::support::{API, Process, World, object, reader, word};
+use super::support::{API, Clusters, Process, object, read, reader, up, word};
 
 /// The account of the same name in the namespace that was made again.
 const API_AGAIN: Pod = Pod {
@@ -46,19 +46,19 @@ fn key_of(namespace_uid: &str) -> ObjectRef {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_namespace_made_again_gets_nothing_before_an_administrator_says_so() -> Result<()> {
-    let mut world = World::up("objects-recreated", 29_110)?;
-    let operator = world.operator(&world.east).await?;
+    let mut world = up("objects-recreated", 29_110)?;
+    let operator = Process::of(&world, &world.east).await?;
     operator.ring(&ring_of("first"), Vec::new()).await??;
     operator.key(&key_of("first"), "main").await??;
     let made = operator
         .secret(&secret_of("first"), "main", vec![reader(&API)])
         .await??;
-    let value = world.read(&world.east, &API, "db").await??;
+    let value = read(&world, &world.east, &API, "db").await??;
 
     nothing_is_there(&world, &operator).await?;
     // Neither does a restart forget whose it is.
     world.restart()?;
-    let operator = world.operator(&world.east).await?;
+    let operator = Process::of(&world, &world.east).await?;
     nothing_is_there(&world, &operator).await?;
     strangers_adopt_nothing(&world).await?;
     adopt(&world.administrator().await?, "second").await??;
@@ -68,7 +68,7 @@ async fn a_namespace_made_again_gets_nothing_before_an_administrator_says_so() -
     let key = operator.key(&key_of("second"), "main").await??;
     ensure!(key.outcome() == ApplyOutcome::Adopted);
     // Before it is bound again, the new account reads nothing.
-    ensure!(word(world.read(&world.east, &API_AGAIN, "db").await?)? == "RoleMissing");
+    ensure!(word(read(&world, &world.east, &API_AGAIN, "db").await?)? == "RoleMissing");
     let again = operator
         .secret(&secret_of("second"), "main", vec![reader(&API_AGAIN)])
         .await??;
@@ -78,8 +78,8 @@ async fn a_namespace_made_again_gets_nothing_before_an_administrator_says_so() -
         again.rebound
     );
     ensure!(versions(&again) == versions(&made), "the value is another");
-    ensure!(world.read(&world.east, &API_AGAIN, "db").await?? == value);
-    ensure!(word(world.read(&world.east, &API, "db").await?)? == "RoleMissing");
+    ensure!(read(&world, &world.east, &API_AGAIN, "db").await?? == value);
+    ensure!(word(read(&world, &world.east, &API, "db").await?)? == "RoleMissing");
 
     // The former one is the foreigner now.
     let refused = operator.ring(&ring_of("first"), Vec::new()).await?;
@@ -94,7 +94,7 @@ async fn a_namespace_made_again_gets_nothing_before_an_administrator_says_so() -
     world.down()
 }
 
-async fn nothing_is_there(world: &World, operator: &Process) -> Result<()> {
+async fn nothing_is_there(world: &Clusters, operator: &Process) -> Result<()> {
     let refused = operator.ring(&ring_of("second"), Vec::new()).await?;
     let sentence = refused
         .as_ref()
@@ -119,7 +119,7 @@ async fn nothing_is_there(world: &World, operator: &Process) -> Result<()> {
             kind.as_str_name()
         );
     }
-    ensure!(word(world.read(&world.east, &API_AGAIN, "db").await?)? == "RoleMissing");
+    ensure!(word(read(world, &world.east, &API_AGAIN, "db").await?)? == "RoleMissing");
     Ok(())
 }
 
@@ -137,7 +137,7 @@ async fn adopt(native: &Native, namespace_uid: &str) -> Result<Result<KeyRing, S
     Ok(adopted.map(tonic::Response::into_inner))
 }
 
-async fn strangers_adopt_nothing(world: &World) -> Result<()> {
+async fn strangers_adopt_nothing(world: &Clusters) -> Result<()> {
     world.installation.administrator("somebody")?;
     let somebody = Native::connect(&world.installation, "somebody").await?;
     let refused = adopt(&somebody, "second")
@@ -158,8 +158,8 @@ fn versions(state: &SecretState) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_let_go_of_is_kept_and_taken_up_again() -> Result<()> {
-    let world = World::up("objects-released", 29_120)?;
-    let operator = world.operator(&world.east).await?;
+    let world = up("objects-released", 29_120)?;
+    let operator = Process::of(&world, &world.east).await?;
     let named = |name: &str, uid: &str| object("payments", "uid-of-payments", name, uid);
     operator
         .ring(&named("main", "ring-1"), vec![reader(&API)])
@@ -169,7 +169,7 @@ async fn what_is_let_go_of_is_kept_and_taken_up_again() -> Result<()> {
         .secret(&named("db", "db-1"), "main", Vec::new())
         .await??;
     // A role on the ring is one on each of its secrets.
-    let value = world.read(&world.east, &API, "db").await??;
+    let value = read(&world, &world.east, &API, "db").await??;
 
     for (kind, name, uid, sentence) in [
         (
@@ -203,7 +203,7 @@ async fn what_is_let_go_of_is_kept_and_taken_up_again() -> Result<()> {
         ensure!(operator.release(kind, &named(name, uid)).await??.is_empty());
     }
     ensure!(
-        world.read(&world.east, &API, "db").await?? == value,
+        read(&world, &world.east, &API, "db").await?? == value,
         "was destroyed"
     );
 
@@ -227,13 +227,13 @@ async fn what_is_let_go_of_is_kept_and_taken_up_again() -> Result<()> {
         .await??;
     let etag = |state: &SecretState| state.secret.clone().unwrap_or_default().etag;
     ensure!(same.outcome() == ApplyOutcome::Unchanged && etag(&same) == etag(&third));
-    ensure!(world.read(&world.east, &API, "db").await?? == value);
+    ensure!(read(&world, &world.east, &API, "db").await?? == value);
 
     // Without the role on the ring there is none on the secret.
     let ring = operator
         .ring(&named("main", "ring-2"), Vec::new())
         .await??;
     ensure!(ring.outcome() == ApplyOutcome::Updated);
-    ensure!(word(world.read(&world.east, &API, "db").await?)? == "RoleMissing");
+    ensure!(word(read(&world, &world.east, &API, "db").await?)? == "RoleMissing");
     world.down()
 }

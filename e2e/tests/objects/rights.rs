@@ -10,7 +10,9 @@ use strongroom_api::strongroom::v1::{
 use strongroom_e2e::issuer::Pod;
 use tonic::{Code, Request, Status};
 
-use super::support::{API, DRIVER, OPERATOR, Process, World, object, reader, with_token, word};
+use super::support::{
+    self, API, Clusters, DRIVER, OPERATOR, Process, object, reader, up, with_token, word,
+};
 
 /// A pod of the operator's own namespace, bound as the operator is.
 const TOOLS: Pod = Pod {
@@ -24,8 +26,8 @@ const SYSTEM: &str = OPERATOR.namespace;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operators_token_opens_nothing() -> Result<()> {
-    let world = World::up("objects-rights", 29_150)?;
-    let operator = world.operator(&world.east).await?;
+    let world = up("objects-rights", 29_150)?;
+    let operator = Process::of(&world, &world.east).await?;
     let of_system = |name: &str, uid: &str| object(SYSTEM, "uid-of-system", name, uid);
     let roles = [
         AccessRole::KeyEncrypter,
@@ -55,7 +57,7 @@ async fn the_operators_token_opens_nothing() -> Result<()> {
     world.down()
 }
 
-async fn uses_no_key(world: &World, ring_id: &str) -> Result<()> {
+async fn uses_no_key(world: &Clusters, ring_id: &str) -> Result<()> {
     let mut crypto = CryptoClient::new(world.workloads().await?);
     let encrypt = EncryptRequest {
         ring_id: ring_id.to_owned(),
@@ -81,7 +83,7 @@ async fn uses_no_key(world: &World, ring_id: &str) -> Result<()> {
     refused_as(refused, &[Code::InvalidArgument])
 }
 
-async fn reads_nothing(world: &World, ring_id: &str) -> Result<()> {
+async fn reads_nothing(world: &Clusters, ring_id: &str) -> Result<()> {
     let token = world.east.token(&OPERATOR)?;
     let channel = world.workloads().await?;
     let read = ReadForPodRequest {
@@ -99,8 +101,13 @@ async fn reads_nothing(world: &World, ring_id: &str) -> Result<()> {
         .await;
     ensure!(word(refused)? == "NotADriver");
     // Nor does a volume of its own pod hold anything, whatever its account is bound to.
-    ensure!(world.read(&world.east, &TOOLS, "db").await??.len() == 1);
-    let refused = world.read(&world.east, &OPERATOR, "db").await?;
+    ensure!(
+        support::read(world, &world.east, &TOOLS, "db")
+            .await??
+            .len()
+            == 1
+    );
+    let refused = support::read(world, &world.east, &OPERATOR, "db").await?;
     ensure!(word(refused)? == "NotAReader");
 
     let reveal = RevealSecretRequest {
@@ -119,7 +126,7 @@ async fn reads_nothing(world: &World, ring_id: &str) -> Result<()> {
     refused_as(refused, &[Code::Unimplemented])
 }
 
-async fn is_described_and_nothing_more(world: &World, operator: &Process) -> Result<()> {
+async fn is_described_and_nothing_more(world: &Clusters, operator: &Process) -> Result<()> {
     let request = operator.request(DescribeInstallationRequest {})?;
     let described = operator.client().describe_installation(request).await?;
     let described = described.into_inner();
@@ -146,7 +153,7 @@ async fn is_described_and_nothing_more(world: &World, operator: &Process) -> Res
     Ok(())
 }
 
-async fn nobody_else_does_its_work(world: &World) -> Result<()> {
+async fn nobody_else_does_its_work(world: &Clusters) -> Result<()> {
     let mut client = OperatorClient::new(world.workloads().await?);
     for other in [&API, &DRIVER] {
         let token = world.east.token(other)?;

@@ -9,159 +9,41 @@ use strongroom_api::strongroom::v1::{
     SecretSource, SecretState, Want, generated_field::Kind, operator_client::OperatorClient,
     pods_client::PodsClient, secret_source::Source,
 };
-use strongroom_e2e::{
-    issuer::{Issuer, Pod},
-    native::Native,
-    world::installation,
-};
-use strongroom_hack::installation::{Installation, Program};
-use tonic::{
-    Request, Status,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
-};
+use strongroom_e2e::issuer::{Issuer, Pod};
+use tonic::{Request, Status, transport::Channel};
 
-/// The pod of the main path, the driver on its node, and the operator.
-pub(crate) const API: Pod = Pod {
-    namespace: "payments",
-    account: "api",
-    account_uid: "uid-of-api",
-    name: "api-1",
-    node: "worker-1",
-};
-pub(crate) const DRIVER: Pod = Pod {
-    namespace: "strongroom-csi",
-    account: "strongroom-csi-driver",
-    account_uid: "uid-of-driver",
-    name: "csi-1",
-    node: "worker-1",
-};
-pub(crate) const OPERATOR: Pod = Pod {
-    namespace: "strongroom-system",
-    account: "strongroom-operator",
-    account_uid: "uid-of-operator",
-    name: "operator-1",
-    node: "worker-1",
-};
+pub(crate) use strongroom_e2e::clusters::{API, Clusters, DRIVER, OPERATOR, connected, with_token};
 
-/// Two clusters with one issuer text, the same names everywhere and the same uids: only their keys tell them apart.
-pub(crate) struct World {
-    pub(crate) installation: Installation,
-    pub(crate) east: Issuer,
-    pub(crate) west: Issuer,
+/// Brings everything up, with somebody who has a certificate and nothing to do with the rings of a story.
+pub(crate) fn up(name: &str, first_port: u16) -> Result<Clusters> {
+    let elsewhere = format!(
+        "{{role: SecretReader, certificate: somebody, ring: {}}}",
+        "0a".repeat(16)
+    );
+    Clusters::up(name, first_port, &[elsewhere])
 }
 
-impl World {
-    /// Brings everything up.
-    pub(crate) fn up(name: &str, first_port: u16) -> Result<Self> {
-        let mut installation = installation(name, first_port)?;
-        let text = "https://kubernetes.default.svc.cluster.local";
-        let (east, west) = (Issuer::new(text)?, Issuer::new(text)?);
-        for (name, issuer) in [("east", &east), ("west", &west)] {
-            let file = installation.path(&format!("etc/{name}.jwks"));
-            std::fs::write(&file, issuer.jwks())?;
-            let cluster = format!(
-                "{{name: {name}, issuer: '{text}', keysFile: {}, \
-                 drivers: [{{namespace: strongroom-csi, name: strongroom-csi-driver}}], \
-                 operators: [{{namespace: strongroom-system, name: strongroom-operator}}]}}",
-                file.display()
-            );
-            installation.settings_mut().clusters.push(cluster);
-        }
-        // Somebody who has a certificate, and nothing to do with these rings.
-        let elsewhere = format!(
-            "{{role: SecretReader, certificate: somebody, ring: {}}}",
-            "0a".repeat(16)
-        );
-        installation.settings_mut().access.push(elsewhere);
-        installation.write_configuration()?;
-        installation.bring_up()?;
-        installation.administrator("administrator")?;
-        Ok(Self {
-            installation,
-            east,
-            west,
-        })
-    }
-
-    pub(crate) async fn administrator(&self) -> Result<Native> {
-        Native::connect(&self.installation, "administrator").await
-    }
-
-    /// A connection of somebody with a token: the root is trusted, nobody has a certificate.
-    pub(crate) async fn workloads(&self) -> Result<Channel> {
-        let root = std::fs::read(self.installation.path("etc/administrator-root.crt"))?;
-        connected(&root, &self.installation.workloads_address()).await
-    }
-
-    /// A process of a cluster's operator that has the control epoch.
-    pub(crate) async fn operator(&self, issuer: &Issuer) -> Result<Process> {
-        let mut process = Process::new(self.workloads().await?, issuer.token(&OPERATOR)?, 1);
-        process.acquire("uid-of-kube-system").await?;
-        Ok(process)
-    }
-
-    /// What the driver of a pod's node reads for it: the files' contents, by path.
-    pub(crate) async fn read(
-        &self,
-        issuer: &Issuer,
-        pod: &Pod,
-        secret: &str,
-    ) -> Result<Result<Vec<(String, Vec<u8>)>, Status>> {
-        let message = ReadForPodRequest {
-            pod_token: issuer.token(pod)?,
-            pod_uid: pod.uid(),
-            want: Some(Want {
-                secrets: vec![secret.to_owned()],
-                bundle: String::new(),
-            }),
-            have: String::new(),
-        };
-        let request = with_token(message, &issuer.token(&DRIVER)?)?;
-        let mut client = PodsClient::new(self.workloads().await?);
-        let read = client.read_for_pod(request).await;
-        let files = read.map(|answer| answer.into_inner().files);
-        Ok(files.map(|files| files.into_iter().map(|it| (it.path, it.content)).collect()))
-    }
-
-    pub(crate) fn restart(&mut self) -> Result<()> {
-        self.installation.stop(Program::KeyService)?;
-        self.installation.start(Program::KeyService, &[])?;
-        self.installation.wait_ready(Program::KeyService)
-    }
-
-    /// Everything in the audit log so far.
-    pub(crate) fn audit(&self) -> Result<String> {
-        let mut text = String::new();
-        for file in std::fs::read_dir(self.installation.audit_dir())? {
-            let file = file?;
-            if file.file_type()?.is_file() {
-                text.push_str(&String::from_utf8_lossy(&std::fs::read(file.path())?));
-            }
-        }
-        Ok(text)
-    }
-
-    pub(crate) fn down(mut self) -> Result<()> {
-        self.installation.stop_all()?;
-        Ok(std::fs::remove_dir_all(self.installation.path(""))?)
-    }
-}
-
-/// A connection to an address behind which somebody has a certificate of this root.
-pub(crate) async fn connected(root: &[u8], address: &str) -> Result<Channel> {
-    let tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(root))
-        .domain_name("key-service.strongroom.dev");
-    let endpoint = Endpoint::from_shared(format!("https://{address}"))?;
-    Ok(endpoint.tls_config(tls)?.connect().await?)
-}
-
-/// A message with a token.
-pub(crate) fn with_token<T>(message: T, token: &str) -> Result<Request<T>> {
-    let mut request = Request::new(message);
-    let bearer = format!("Bearer {token}").parse()?;
-    request.metadata_mut().insert("authorization", bearer);
-    Ok(request)
+/// What the driver of a pod's node reads for it: the files' contents, by path.
+pub(crate) async fn read(
+    world: &Clusters,
+    issuer: &Issuer,
+    pod: &Pod,
+    secret: &str,
+) -> Result<Result<Vec<(String, Vec<u8>)>, Status>> {
+    let message = ReadForPodRequest {
+        pod_token: issuer.token(pod)?,
+        pod_uid: pod.uid(),
+        want: Some(Want {
+            secrets: vec![secret.to_owned()],
+            bundle: String::new(),
+        }),
+        have: String::new(),
+    };
+    let request = with_token(message, &issuer.token(&DRIVER)?)?;
+    let mut client = PodsClient::new(world.workloads().await?);
+    let read = client.read_for_pod(request).await;
+    let files = read.map(|answer| answer.into_inner().files);
+    Ok(files.map(|files| files.into_iter().map(|it| (it.path, it.content)).collect()))
 }
 
 /// One process of an operator.
@@ -173,6 +55,13 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// A process of a cluster's operator that has the control epoch.
+    pub(crate) async fn of(world: &Clusters, issuer: &Issuer) -> Result<Self> {
+        let mut process = Self::new(world.workloads().await?, issuer.token(&OPERATOR)?, 1);
+        process.acquire("uid-of-kube-system").await?;
+        Ok(process)
+    }
+
     pub(crate) fn new(channel: Channel, token: String, number: u8) -> Self {
         Self {
             client: OperatorClient::new(channel),

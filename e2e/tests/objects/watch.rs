@@ -11,16 +11,16 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::support::{API, DRIVER, Process, World, object, reader, with_token};
+use super::support::{API, Clusters, DRIVER, Process, object, reader, up, with_token};
 
 /// Far more than an event takes; nobody waits for it unless something is wrong.
 const EVENT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_of_others_and_readers_are_told() -> Result<()> {
-    let world = World::up("objects-watch", 29_160)?;
-    let operator = world.operator(&world.east).await?;
-    let west = world.operator(&world.west).await?;
+    let world = up("objects-watch", 29_160)?;
+    let operator = Process::of(&world, &world.east).await?;
+    let west = Process::of(&world, &world.west).await?;
     let mut events = watch(&operator).await?;
     let ring = object("payments", "uid-of-payments", "main", "ring-1");
     let db = object("payments", "uid-of-payments", "db", "db-1");
@@ -100,7 +100,7 @@ fn consumers(state: &SecretState) -> (u32, u32) {
     (state.consumers, state.consumers_current)
 }
 
-fn subscription(world: &World, have: &str) -> Result<WatchRequest> {
+fn subscription(world: &Clusters, have: &str) -> Result<WatchRequest> {
     let add = VolumeSubscription {
         volume: "secrets".to_owned(),
         pod_token: world.east.token(&API)?,

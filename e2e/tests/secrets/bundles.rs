@@ -8,13 +8,13 @@ use strongroom_api::strongroom::v1::{
     VolumeSubscription, Want, bundle_file::Content, operator_client::OperatorClient,
 };
 use strongroom_e2e::{issuer::Pod, native::Native};
-use strongroom_hack::installation::Program;
 use tonic::{Code, Status, transport::Channel};
 
 use super::{
-    pods::{as_driver, connect, workloads},
+    pods::connect,
     support::{
-        API, DRIVER, OPERATOR, World, generated, make_ring, make_secret, manual, owner, reader,
+        API, Clusters, DRIVER, OPERATOR, generated, make_ring, make_secret, manual, owner, reader,
+        up, with_token,
     },
     watch::Stream,
 };
@@ -84,14 +84,14 @@ struct Operator {
 }
 
 impl Operator {
-    async fn begin(world: &World) -> Result<Self> {
-        let mut client = OperatorClient::new(workloads(world).await?);
+    async fn begin(world: &Clusters) -> Result<Self> {
+        let mut client = OperatorClient::new(world.workloads().await?);
         let token = world.east.token(&OPERATOR)?;
         let request = AcquireControlEpochRequest {
             process: PROCESS.to_owned(),
             cluster_uid: "uid-of-kube-system".to_owned(),
         };
-        let acquired = client.acquire_control_epoch(as_driver(request, &token)?);
+        let acquired = client.acquire_control_epoch(with_token(request, &token)?);
         let epoch = acquired.await?.into_inner().control_epoch;
         Ok(Self {
             client,
@@ -117,7 +117,7 @@ impl Operator {
                 files,
             }),
         };
-        let request = as_driver(request, &self.token)?;
+        let request = with_token(request, &self.token)?;
         let applied = self.client.clone().apply_bundle(request).await;
         Ok(applied.map(tonic::Response::into_inner))
     }
@@ -128,7 +128,7 @@ impl Operator {
             kind: ObjectKind::SecretBundle.into(),
             object: Some(object("api", uid)),
         };
-        let request = as_driver(request, &self.token)?;
+        let request = with_token(request, &self.token)?;
         Ok(self
             .client
             .clone()
@@ -155,14 +155,18 @@ fn bundle() -> Option<Want> {
     })
 }
 
-async fn read(world: &World, pod: &Pod, have: &str) -> Result<Result<ReadForPodResponse, Status>> {
+async fn read(
+    world: &Clusters,
+    pod: &Pod,
+    have: &str,
+) -> Result<Result<ReadForPodResponse, Status>> {
     let message = ReadForPodRequest {
         pod_token: world.east.token(pod)?,
         pod_uid: pod.uid(),
         want: bundle(),
         have: have.to_owned(),
     };
-    let request = as_driver(message, &world.east.token(&DRIVER)?)?;
+    let request = with_token(message, &world.east.token(&DRIVER)?)?;
     let answer = connect(world).await?.read_for_pod(request).await;
     Ok(answer.map(tonic::Response::into_inner))
 }
@@ -195,7 +199,7 @@ async fn rotate(native: &Native, ring: &KeyRing, secret: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bundle_becomes_files_of_what_the_pod_may_read_itself() -> Result<()> {
-    let mut world = World::up("secrets-bundles", 29040)?;
+    let mut world = up("secrets-bundles", 29040)?;
     let native = world.administrator().await?;
     let ring = make_ring(&native, "payments", Some(owner("east", "payments"))).await?;
     make_secret(&native, &ring, "db", generated(), vec![reader(&API)]).await?;
@@ -221,10 +225,9 @@ async fn bundle_becomes_files_of_what_the_pod_may_read_itself() -> Result<()> {
     };
     let elsewhere = refused(read(&world, &foreign, "").await?)?;
     ensure!(
-        elsewhere.2 == "there is no SecretBundle other/api",
+        elsewhere.2 == "there is no KeyRing in namespace other; the platform makes it",
         "{elsewhere:?}"
     );
-    world.installation.stop(Program::KeyService)?;
     world.restart()?;
     let operator = Operator::begin(&world).await?;
     ensure!(operator.apply(api()).await??.outcome() == ApplyOutcome::Unchanged);
@@ -239,7 +242,7 @@ async fn bundle_becomes_files_of_what_the_pod_may_read_itself() -> Result<()> {
     world.down()
 }
 
-async fn files_are_as_asked_for(world: &World, native: &Native, ring: &KeyRing) -> Result<()> {
+async fn files_are_as_asked_for(world: &Clusters, native: &Native, ring: &KeyRing) -> Result<()> {
     let first = read(world, &API, "").await??;
     let paths: Vec<&str> = first.files.iter().map(|file| file.path.as_str()).collect();
     ensure!(paths == ["app.env", "db/password"], "{paths:?}");
@@ -283,7 +286,7 @@ async fn nothing_changes_twice(operator: &Operator, before: &BundleState) -> Res
 }
 
 async fn all_files_or_none(
-    world: &World,
+    world: &Clusters,
     native: &Native,
     ring: &KeyRing,
     operator: &Operator,
@@ -321,7 +324,7 @@ async fn all_files_or_none(
         (
             from("x", "db", "port"),
             "FieldMissing",
-            "ManagedSecret payments/db has no field port",
+            "ManagedSecret payments/db has no field port; name one of its fields in the SecretBundle",
         ),
         (
             template("x", &["db"], "\n{{ db.port }}"),
@@ -343,7 +346,7 @@ async fn all_files_or_none(
     hostile_bundles_are_refused(world, operator).await
 }
 
-async fn hostile_bundles_are_refused(world: &World, operator: &Operator) -> Result<()> {
+async fn hostile_bundles_are_refused(world: &Clusters, operator: &Operator) -> Result<()> {
     let loops = |depth: usize| {
         let open = "{% for a in '0123456789abcdef0123456789abcdef' %}".repeat(depth);
         format!("{open}x{}", "{% endfor %}".repeat(depth))
@@ -418,7 +421,7 @@ async fn hostile_bundles_are_refused(world: &World, operator: &Operator) -> Resu
 }
 
 async fn stream_tells_of_the_bundle(
-    world: &World,
+    world: &Clusters,
     native: &Native,
     ring: &KeyRing,
     operator: &Operator,

@@ -11,24 +11,26 @@ use strongroom_e2e::{canary::Canaries, dump::Dump, native::Native};
 use strongroom_hack::installation::Program;
 use tonic::{Code, Status};
 
-use super::support::{API, World, generated, make_ring, make_secret, manual, owner, reader, text};
+use super::support::{
+    API, Clusters, bind_reader, generated, make_ring, make_secret, manual, owner, reader, text, up,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn values_go_in_by_administrators_and_out_to_readers_alone() -> Result<()> {
-    let mut world = World::up("secrets-life", 23600)?;
+    let mut world = up("secrets-life", 23600)?;
     let native = world.administrator().await?;
     let ring = make_ring(&native, "payments", Some(owner("east", "payments"))).await?;
     names_belong_to_their_owner(&native, &ring).await?;
     nobody_can_name_the_key_of_secrets(&native, &ring).await?;
 
-    let alice = world.bind_reader("alice", &ring.id).await?;
+    let alice = bind_reader(&mut world, "alice", &ring.id).await?;
     let native = world.administrator().await?;
     rotation_keeps_what_was_current(&world, &native, &alice, &ring).await?;
     a_namespace_stands_for_its_ring(&native, &alice, &ring).await?;
     let value = people_set_what_is_not_generated(&native, &alice, &ring).await?;
 
     world.installation.kill(Program::KeyService)?;
-    world.restart()?;
+    world.start()?;
     let alice = Native::connect(&world.installation, "alice").await?;
     let after = reveal(&alice, &ring, "stripe", SecretStage::Current).await?;
     ensure!(after.fields["key"] == value, "a kill changed a value");
@@ -87,7 +89,7 @@ async fn nobody_can_name_the_key_of_secrets(native: &Native, ring: &KeyRing) -> 
 }
 
 async fn rotation_keeps_what_was_current(
-    world: &World,
+    world: &Clusters,
     native: &Native,
     alice: &Native,
     ring: &KeyRing,
@@ -174,7 +176,7 @@ async fn people_set_what_is_not_generated(
     Ok(value)
 }
 
-fn refusals_are_recorded(world: &World) -> Result<()> {
+fn refusals_are_recorded(world: &Clusters) -> Result<()> {
     let audit = world.audit()?;
     let line = |parts: &[&str]| {
         let found = audit
@@ -202,7 +204,7 @@ fn refusals_are_recorded(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn values_are_nowhere_in_clear(world: &World, value: Vec<u8>) -> Result<()> {
+fn values_are_nowhere_in_clear(world: &Clusters, value: Vec<u8>) -> Result<()> {
     let mut canaries = Canaries::default();
     canaries.add("the key of stripe", value);
     let found = canaries.find_below(&world.installation.path(""))?;

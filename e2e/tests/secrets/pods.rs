@@ -9,38 +9,15 @@ use strongroom_api::strongroom::v1::{
     pods_client::PodsClient,
 };
 use strongroom_e2e::{issuer::Pod, native::Native};
-use tonic::{
-    Code, Request, Status,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
-};
+use tonic::{Code, Status, transport::Channel};
 
 use super::support::{
-    API, DRIVER, World, generated, make_ring, make_secret, manual, owner, reader,
+    API, Clusters, DRIVER, generated, make_ring, make_secret, manual, owner, reader, up, with_token,
 };
 
 /// A driver's connection.
-pub(crate) async fn connect(world: &World) -> Result<PodsClient<Channel>> {
-    Ok(PodsClient::new(workloads(world).await?))
-}
-
-/// A connection to the port for workloads: the root is trusted, nobody has a certificate.
-pub(crate) async fn workloads(world: &World) -> Result<Channel> {
-    let installation = &world.installation;
-    let root = std::fs::read(installation.path("etc/administrator-root.crt"))?;
-    let tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(root))
-        .domain_name("key-service.strongroom.dev");
-    let address = format!("https://{}", installation.workloads_address());
-    let endpoint = Endpoint::from_shared(address)?.tls_config(tls)?;
-    Ok(endpoint.connect().await?)
-}
-
-/// A message with the driver's token.
-pub(crate) fn as_driver<T>(message: T, token: &str) -> Result<Request<T>> {
-    let mut request = Request::new(message);
-    let bearer = format!("Bearer {token}").parse()?;
-    request.metadata_mut().insert("authorization", bearer);
-    Ok(request)
+pub(crate) async fn connect(world: &Clusters) -> Result<PodsClient<Channel>> {
+    Ok(PodsClient::new(world.workloads().await?))
 }
 
 pub(crate) fn want(secrets: &[&str]) -> Option<Want> {
@@ -60,7 +37,7 @@ struct Read {
 }
 
 impl Read {
-    fn of(world: &World) -> Result<Self> {
+    fn of(world: &Clusters) -> Result<Self> {
         Ok(Self {
             driver: world.east.token(&DRIVER)?,
             pod: world.east.token(&API)?,
@@ -80,7 +57,7 @@ impl Read {
             want: want(self.secrets),
             have: self.have.clone(),
         };
-        let request = as_driver(message, &self.driver)?;
+        let request = with_token(message, &self.driver)?;
         let answer = client.clone().read_for_pod(request).await;
         Ok(answer.map(tonic::Response::into_inner))
     }
@@ -88,7 +65,7 @@ impl Read {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn volumes_are_read_for_pods_of_the_drivers_own_node() -> Result<()> {
-    let world = World::up("secrets-pods", 23610)?;
+    let world = up("secrets-pods", 23610)?;
     let native = world.administrator().await?;
     let ring = make_ring(&native, "payments", Some(owner("east", "payments"))).await?;
     make_secret(&native, &ring, "db", generated(), vec![reader(&API)]).await?;
@@ -118,7 +95,7 @@ async fn volumes_are_read_for_pods_of_the_drivers_own_node() -> Result<()> {
 }
 
 async fn values_are_given_once(
-    world: &World,
+    world: &Clusters,
     native: &Native,
     ring: &KeyRing,
     client: &PodsClient<Channel>,
@@ -172,7 +149,7 @@ struct Refusal {
 }
 
 fn refusal(
-    world: &World,
+    world: &Clusters,
     code: Code,
     reason: &'static str,
     words: &'static str,
@@ -188,7 +165,7 @@ fn refusal(
     })
 }
 
-async fn refusals_have_their_words(world: &World, client: &PodsClient<Channel>) -> Result<()> {
+async fn refusals_have_their_words(world: &Clusters, client: &PodsClient<Channel>) -> Result<()> {
     for refusal in refusals_by_token(world)?
         .into_iter()
         .chain(refusals_by_secret(world)?)
@@ -242,7 +219,7 @@ async fn refusals_have_their_words(world: &World, client: &PodsClient<Channel>) 
     Ok(())
 }
 
-fn refusals_by_token(world: &World) -> Result<Vec<Refusal>> {
+fn refusals_by_token(world: &Clusters) -> Result<Vec<Refusal>> {
     let two = |claims: &mut Value| claims["aud"] = json!(["strongroom.dev", "other"]);
     let past = |claims: &mut Value| {
         for claim in ["iat", "nbf", "exp"] {
@@ -345,7 +322,7 @@ fn refusals_by_token(world: &World) -> Result<Vec<Refusal>> {
     ])
 }
 
-fn refusals_by_secret(world: &World) -> Result<Vec<Refusal>> {
+fn refusals_by_secret(world: &Clusters) -> Result<Vec<Refusal>> {
     let secrets = |secrets: &'static [&'static str]| {
         move |read: &mut Read| {
             read.secrets = secrets;
@@ -408,10 +385,16 @@ fn refusals_by_secret(world: &World) -> Result<Vec<Refusal>> {
             },
         )?,
         // A whole cluster with the same names has nothing of this one's.
-        refusal(world, Code::NotFound, "NotFound", "payments/db", |read| {
-            read.driver = world.west.token(&DRIVER)?;
-            read.pod = world.west.token(&API)?;
-            Ok(())
-        })?,
+        refusal(
+            world,
+            Code::NotFound,
+            "NotFound",
+            "there is no KeyRing in namespace payments; the platform makes it",
+            |read| {
+                read.driver = world.west.token(&DRIVER)?;
+                read.pod = world.west.token(&API)?;
+                Ok(())
+            },
+        )?,
     ])
 }

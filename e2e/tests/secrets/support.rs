@@ -8,111 +8,23 @@ use strongroom_api::strongroom::v1::{
     ManualSource, Owner, RandomText, Secret, SecretBinding, SecretRole, SecretSource,
     generated_field::Kind, secret_source::Source,
 };
-use strongroom_e2e::{
-    issuer::{Issuer, Pod},
-    native::Native,
-    world::installation,
-};
-use strongroom_hack::installation::{Installation, Program};
+use strongroom_e2e::{issuer::Pod, native::Native};
 use tonic::Status;
 
-/// The pod of the main path, and the driver on its node.
-pub(crate) const API: Pod = Pod {
-    namespace: "payments",
-    account: "api",
-    account_uid: "uid-of-api",
-    name: "api-1",
-    node: "worker-1",
-};
-pub(crate) const DRIVER: Pod = Pod {
-    namespace: "strongroom-csi",
-    account: "csi-driver",
-    account_uid: "uid-of-driver",
-    name: "csi-1",
-    node: "worker-1",
-};
+pub(crate) use strongroom_e2e::clusters::{API, Clusters, DRIVER, OPERATOR, with_token};
 
-/// The operator of each cluster.
-pub(crate) const OPERATOR: Pod = Pod {
-    namespace: "strongroom-system",
-    account: "strongroom-operator",
-    account_uid: "uid-of-operator",
-    name: "operator-1",
-    node: "worker-1",
-};
-
-/// Two clusters of one issuer text: only their keys tell them apart.
-pub(crate) struct World {
-    pub(crate) installation: Installation,
-    pub(crate) east: Issuer,
-    pub(crate) west: Issuer,
+pub(crate) fn up(name: &str, first_port: u16) -> Result<Clusters> {
+    Clusters::up(name, first_port, &[])
 }
 
-impl World {
-    /// Brings everything up.
-    pub(crate) fn up(name: &str, first_port: u16) -> Result<Self> {
-        let mut installation = installation(name, first_port)?;
-        let issuer = || Issuer::new("https://kubernetes.default.svc.cluster.local");
-        let (east, west) = (issuer()?, issuer()?);
-        for (name, issuer) in [("east", &east), ("west", &west)] {
-            let file = installation.path(&format!("etc/{name}.jwks"));
-            std::fs::write(&file, issuer.jwks())?;
-            let cluster = format!(
-                "{{name: {name}, issuer: 'https://kubernetes.default.svc.cluster.local', keysFile: {}, \
-                 drivers: [{{namespace: strongroom-csi, name: csi-driver}}], \
-                 operators: [{{namespace: strongroom-system, name: strongroom-operator}}]}}",
-                file.display()
-            );
-            installation.settings_mut().clusters.push(cluster);
-        }
-        installation.write_configuration()?;
-        installation.bring_up()?;
-        installation.administrator("administrator")?;
-        Ok(Self {
-            installation,
-            east,
-            west,
-        })
-    }
-
-    pub(crate) async fn administrator(&self) -> Result<Native> {
-        Native::connect(&self.installation, "administrator").await
-    }
-
-    /// Lets a certificate read a ring's secrets.
-    pub(crate) async fn bind_reader(&mut self, name: &str, ring: &str) -> Result<Native> {
-        let binding = format!("{{role: SecretReader, certificate: {name}, ring: {ring}}}");
-        self.installation.settings_mut().access.push(binding);
-        self.installation.write_configuration()?;
-        self.installation.stop(Program::KeyService)?;
-        self.restart()?;
-        self.installation.administrator(name)?;
-        Native::connect(&self.installation, name).await
-    }
-
-    pub(crate) fn restart(&mut self) -> Result<()> {
-        self.installation.start(Program::KeyService, &[])?;
-        self.installation.wait_ready(Program::KeyService)
-    }
-
-    /// Everything in the audit log so far.
-    pub(crate) fn audit(&self) -> Result<String> {
-        let mut text = String::new();
-        let mut files: Vec<_> =
-            std::fs::read_dir(self.installation.audit_dir())?.collect::<std::io::Result<_>>()?;
-        files.sort_by_key(std::fs::DirEntry::file_name);
-        for file in files {
-            if file.file_type()?.is_file() {
-                text.push_str(&String::from_utf8_lossy(&std::fs::read(file.path())?));
-            }
-        }
-        Ok(text)
-    }
-
-    pub(crate) fn down(mut self) -> Result<()> {
-        self.installation.stop_all()?;
-        Ok(std::fs::remove_dir_all(self.installation.path(""))?)
-    }
+/// Lets a certificate read a ring's secrets.
+pub(crate) async fn bind_reader(world: &mut Clusters, name: &str, ring: &str) -> Result<Native> {
+    let binding = format!("{{role: SecretReader, certificate: {name}, ring: {ring}}}");
+    world.installation.settings_mut().access.push(binding);
+    world.installation.write_configuration()?;
+    world.restart()?;
+    world.installation.administrator(name)?;
+    Native::connect(&world.installation, name).await
 }
 
 pub(crate) fn owner(cluster: &str, namespace: &str) -> Owner {

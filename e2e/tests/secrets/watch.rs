@@ -14,8 +14,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use super::{
-    pods::{as_driver, connect, want},
-    support::{API, DRIVER, World, generated, make_ring, make_secret, owner, reader},
+    pods::{connect, want},
+    support::{
+        API, Clusters, DRIVER, generated, make_ring, make_secret, owner, reader, up, with_token,
+    },
 };
 
 /// Far more than an event takes; nobody waits for it unless something is wrong.
@@ -27,9 +29,9 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(crate) async fn open(world: &World, driver: &str) -> Result<Result<Self, Status>> {
+    pub(crate) async fn open(world: &Clusters, driver: &str) -> Result<Result<Self, Status>> {
         let (requests, sent) = mpsc::channel(8);
-        let request = as_driver(ReceiverStream::new(sent), driver)?;
+        let request = with_token(ReceiverStream::new(sent), driver)?;
         let opened = connect(world).await?.watch(request).await;
         Ok(opened.map(|events| Self {
             requests,
@@ -86,7 +88,7 @@ impl Stream {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_changed_is_told_while_it_may_be_read() -> Result<()> {
-    let mut world = World::up("secrets-watch", 23620)?;
+    let mut world = up("secrets-watch", 23620)?;
     let native = world.administrator().await?;
     let ring = make_ring(&native, "payments", Some(owner("east", "payments"))).await?;
     for name in ["db", "web"] {
@@ -171,7 +173,7 @@ async fn what_changed_is_told_while_it_may_be_read() -> Result<()> {
 }
 
 async fn streams_have_a_bound_and_end(
-    world: &mut World,
+    world: &mut Clusters,
     driver: &str,
     mut stream: Stream,
 ) -> Result<()> {
@@ -212,14 +214,14 @@ async fn streams_have_a_bound_and_end(
     Ok(())
 }
 
-async fn etag(world: &World, driver: &str, pod: &str) -> Result<String> {
+async fn etag(world: &Clusters, driver: &str, pod: &str) -> Result<String> {
     let message = ReadForPodRequest {
         pod_token: pod.to_owned(),
         pod_uid: API.uid(),
         want: want(&["db"]),
         have: String::new(),
     };
-    let request = as_driver(message, driver)?;
+    let request = with_token(message, driver)?;
     let read = connect(world).await?.read_for_pod(request).await?;
     Ok(read.into_inner().etag)
 }

@@ -9,7 +9,7 @@ use strongroom_api::strongroom::v1::{
 use strongroom_e2e::{issuer::Pod, native::Native, nodes::read_audit};
 use tonic::{Code, Response, Status};
 
-use super::support::{DRIVER, LEDGER, OPERATOR, Story, bearing};
+use super::support::{DRIVER, LEDGER, OPERATOR, Story, with_token};
 
 /// Another account of the namespace.
 const REPORTS: Pod = Pod {
@@ -43,7 +43,7 @@ impl Caller<'_> {
             context: [("order".to_owned(), "66".to_owned())].into(),
             ..EncryptRequest::default()
         };
-        let request = bearing(request, &self.token)?;
+        let request = with_token(request, &self.token)?;
         self.story.stage.block_on(async {
             let mut client = CryptoClient::new(self.story.connect().await?);
             Ok(client.encrypt(request).await.map(Response::into_inner))
@@ -57,7 +57,7 @@ impl Caller<'_> {
             context: [("order".to_owned(), "66".to_owned())].into(),
             ..DecryptRequest::default()
         };
-        let request = bearing(request, &self.token)?;
+        let request = with_token(request, &self.token)?;
         self.story.stage.block_on(async {
             let mut client = CryptoClient::new(self.story.connect().await?);
             Ok(client.decrypt(request).await.map(Response::into_inner))

@@ -9,7 +9,7 @@ use strongroom_e2e::{native::Native, nodes::read_audit};
 use strongroom_hack::installation::Program;
 use tonic::{Code, Status};
 
-use super::support::{OPERATOR, Operator, Story, bearing, current, generated, manual, primary};
+use super::support::{OPERATOR, Operator, Story, current, generated, manual, primary, with_token};
 
 /// As many at once as a hasty operator might send.
 const AT_ONCE: usize = 8;
@@ -91,7 +91,7 @@ fn at_once(story: &Story, operator: &Operator, target: &Target) -> Result<Vec<St
         let mut calls = tokio::task::JoinSet::new();
         for _ in 0..AT_ONCE {
             let mut client = client.clone();
-            let request = bearing(asked(operator, target.clone(), "hasty"), &token)?;
+            let request = with_token(asked(operator, target.clone(), "hasty"), &token)?;
             calls.spawn(async move { client.request_rotation(request).await });
         }
         let mut versions = Vec::new();

@@ -12,7 +12,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::support::{DRIVER, LEDGER, LIMIT, Story, bearing};
+use super::support::{DRIVER, LEDGER, LIMIT, Story, with_token};
 
 /// More than a caller may have in work, and fewer than a connection may have open.
 const MANY: usize = 100;
@@ -57,7 +57,7 @@ fn a_call_takes_a_place_of_the_account_that_it_shows_and_none_before() -> Result
         // Nobody else waits for them.
         let message = EncryptRequest::default();
         let mut client = CryptoClient::new(story.connect().await?);
-        let answer = client.encrypt(bearing(message, &driver)?);
+        let answer = client.encrypt(with_token(message, &driver)?);
         let status = timeout(LIMIT, answer).await?.err().context("a refusal")?;
         ensure!(status.code() == Code::InvalidArgument, "{status:?}");
         Ok(())

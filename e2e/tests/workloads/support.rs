@@ -13,6 +13,7 @@ use strongroom_api::strongroom::v1::{
     secret_source::Source,
 };
 use strongroom_core::Clock;
+pub(crate) use strongroom_e2e::clusters::{DRIVER, OPERATOR, with_token};
 use strongroom_e2e::{
     issuer::{Issuer, Pod},
     mtls::{self, Credentials, StoryClock},
@@ -29,20 +30,6 @@ const LIFETIME: Duration = Duration::from_secs(600);
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 const PROCESS: &str = "0123456789abcdef0123456789abcdef";
 
-pub(crate) const OPERATOR: Pod = Pod {
-    namespace: "strongroom-system",
-    account: "strongroom-operator",
-    account_uid: "uid-of-operator",
-    name: "operator-1",
-    node: "worker-1",
-};
-pub(crate) const DRIVER: Pod = Pod {
-    namespace: "strongroom-csi",
-    account: "csi-driver",
-    account_uid: "uid-of-driver",
-    name: "csi-1",
-    node: "worker-1",
-};
 pub(crate) const LEDGER: Pod = Pod {
     namespace: "payments",
     account: "ledger",
@@ -70,7 +57,7 @@ impl Story {
                 let file = settings.root.with_extension(format!("{name}.jwks"));
                 let cluster = format!(
                     "{{name: {name}, issuer: '{ISSUER}', keysFile: {}, \
-                     drivers: [{{namespace: strongroom-csi, name: csi-driver}}], \
+                     drivers: [{{namespace: strongroom-csi, name: strongroom-csi-driver}}], \
                      operators: [{{namespace: strongroom-system, name: strongroom-operator}}]}}",
                     file.display()
                 );
@@ -128,7 +115,7 @@ impl Story {
         let token = self.token(&self.east, &OPERATOR)?;
         self.stage.block_on(async {
             let client = OperatorClient::new(self.connect().await?);
-            let answer = call(client, bearing(message, &token)?).await;
+            let answer = call(client, with_token(message, &token)?).await;
             Ok(answer.map(Response::into_inner))
         })
     }
@@ -181,14 +168,6 @@ fn write(file: &std::path::Path, text: &str) {
     let folder = file.parent().expect("it lies in a folder");
     std::fs::create_dir_all(folder).expect("the folder can be made");
     std::fs::write(file, text).expect("the file can be written");
-}
-
-/// A message with a token.
-pub(crate) fn bearing<M>(message: M, token: &str) -> Result<Request<M>> {
-    let mut request = Request::new(message);
-    let bearer = format!("Bearer {token}").parse()?;
-    request.metadata_mut().insert("authorization", bearer);
-    Ok(request)
 }
 
 /// What the operator says of custom resources in the namespace `payments`.
