@@ -3,12 +3,13 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use strongroom_e2e::{
+    control_plane::ENCRYPTION,
     late::{LateDisk, LatePod, Made, Named, wait_ready},
     ordered::Ordered,
 };
@@ -61,6 +62,31 @@ fn api_server_is_ready_soon_after_a_plugin_that_was_late() -> Result<()> {
     disk.put_back(stage)?;
     ordered.wait_until_ready()?;
     made.check(stage)
+}
+
+#[test]
+fn api_server_that_waits_comes_back_with_everything_encrypted() -> Result<()> {
+    let ordered = Ordered::begin("e2e-long-order-all")?;
+    let stage = &ordered.control_plane;
+    let made = Made::begin(stage)?;
+    let configuration = stage.node()?.on_disk(ENCRYPTION);
+    let text = fs::read_to_string(&configuration)?;
+    let everything = text.replace("[secrets]", "['*.*']");
+    ensure!(everything != text, "{text}");
+    fs::write(&configuration, everything)?;
+    // Only what is written from then on is encrypted, so the second power cut is the one that counts.
+    for cut in ["first", "second"] {
+        stage.cluster.power_off()?;
+        stage.cluster.power_on()?;
+        let ready = ordered.wait_until_ready()?;
+        println!(
+            "report: order: with *.* encrypted the API server was ready {:.1} s after the {cut} power cut",
+            ready.as_secs_f64()
+        );
+        made.check(stage)?;
+        stage.create_secret(cut)?;
+    }
+    stage.check_secret("first")
 }
 
 /// Something is late for two minutes, in which it is named; then the API server follows.
