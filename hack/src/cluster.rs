@@ -330,6 +330,15 @@ impl Cluster {
         Ok(())
     }
 
+    /// Replaces what the API servers write into their audit logs, from their next start on.
+    ///
+    /// # Errors
+    /// Fails when the file cannot be written.
+    pub fn replace_audit_policy(&self, text: &str) -> Result<()> {
+        fs::write(self.layout.audit_policy(), text)?;
+        Ok(())
+    }
+
     fn start_api_server(&self, health: Health) -> Result<()> {
         let version = self.options.kubernetes.module().version()?;
         progress::step(
