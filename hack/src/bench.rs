@@ -4,11 +4,11 @@ use anyhow::{Result, ensure};
 
 use crate::{paths, run::cargo};
 
-/// Runs the benchmarks; takes some minutes once everything is built.
+/// Runs the benchmarks, or those parts that are named; takes some minutes once everything is built.
 ///
 /// # Errors
 /// Fails when something does not compile or does not come up.
-pub fn run() -> Result<()> {
+pub fn run(parts: &[String]) -> Result<()> {
     let mut command = cargo();
     command.args([
         "run",
@@ -20,7 +20,8 @@ pub fn run() -> Result<()> {
         "bench",
         "--",
     ]);
-    let status = command.arg(paths::checkout().join("docs")).status()?;
+    command.arg(paths::checkout().join("docs")).args(parts);
+    let status = command.status()?;
     ensure!(status.success(), "the benchmarks did not run to the end");
     Ok(())
 }

@@ -40,7 +40,10 @@ enum Command {
     /// Writes images of the programs as archives that `ctr images import` takes, and the command line for nodes.
     Image(image::Image),
     /// Runs the benchmarks and writes docs/benchmarks.md. Needs root, for user ids.
-    Bench,
+    Bench {
+        /// What to measure: native, delivery, operator [default: everything]
+        parts: Vec<String>,
+    },
     /// Prints the table of dependencies between our packages, for hack/edges.txt.
     Edges,
     /// Starts, ends and inspects a Kubernetes control plane in a namespace of its own.
@@ -71,7 +74,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Demo(command) => command.run()?,
         Command::DemoDown(command) => command.run()?,
         Command::Image(command) => command.run()?,
-        Command::Bench => bench::run()?,
+        Command::Bench { parts } => bench::run(&parts)?,
         Command::Edges => print!("{}", Edges::load()?.table()),
         Command::Cluster { command } => cluster::run(command)?,
     }

@@ -13,7 +13,7 @@ use strongroom_hack::{
     programs::{Build, Programs},
 };
 
-use crate::load::{Operation, Question, Target};
+use super::load::{Operation, Question, Target};
 
 /// Common name of the certificate that uses the key.
 const CALLER: &str = "bench";
@@ -55,14 +55,17 @@ impl Bench {
     }
 
     /// Resident memory of each process in KiB after ten quiet seconds.
-    pub(crate) fn idle_memory(&self) -> Result<Vec<(&'static str, u64)>> {
+    pub(crate) fn idle_memory(&self) -> Result<Vec<(String, u64)>> {
         thread::sleep(Duration::from_secs(10));
         let mut memory = Vec::new();
         for program in Program::ALL {
             let id = self.installation.process(program)?.id();
-            memory.push((program.name(), resident_kib(id)?));
+            memory.push((program.name().to_owned(), resident_kib(id)?));
             if program == Program::HsmAgent {
-                memory.push(("hsm-agent's worker", resident_kib(only_child(id)?)?));
+                memory.push((
+                    "hsm-agent's worker".to_owned(),
+                    resident_kib(only_child(id)?)?,
+                ));
             }
         }
         Ok(memory)

@@ -23,7 +23,7 @@ use tonic::{
     transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Server, ServerTlsConfig},
 };
 
-use crate::load::{Operation, Question, RECORD_BYTES, Target};
+use super::load::{Operation, Question, RECORD_BYTES, Target};
 
 const ADDRESS: &str = "127.0.0.1:28009";
 const NAME: &str = "key-service.strongroom.dev";

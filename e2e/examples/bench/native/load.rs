@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use strongroom_api::strongroom::v1::{DecryptRequest, EncryptRequest, crypto_client::CryptoClient};
 use tonic::transport::Channel;
 
@@ -21,7 +21,7 @@ const SYNCS: usize = 100;
 pub(crate) const RECORD_BYTES: usize = 450;
 
 /// What is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Operation {
     Encrypt,
     Decrypt,
@@ -54,7 +54,7 @@ pub(crate) enum Question {
 }
 
 /// What one turn gave.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Figures {
     pub(crate) calls_per_s: f64,
     pub(crate) p50_us: u64,
