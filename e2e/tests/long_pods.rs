@@ -136,7 +136,9 @@ fn driver_dies_at(story: &mut Delivery, step: &str) -> Result<()> {
         all_rotated(story, &before)
     })?;
     ensure!(story.mounts()? == PODS, "{step}");
-    println!("{step}: {PODS} volumes whole, all have the new version after it");
+    println!(
+        "report: driver killed at {step}: {PODS} volumes whole, all have the new version after it"
+    );
     Ok(())
 }
 
@@ -153,7 +155,7 @@ fn after_a_restart_the_stream_is_followed_again(story: &mut Delivery) -> Result<
         || all_rotated(story, &before),
     )?;
     println!(
-        "seen by {PODS} pods {:?} after a restart of the driver",
+        "report: a rotation was seen by {PODS} pods {:?} after a restart of the driver",
         began.elapsed()
     );
     let before = one(story)?;
@@ -165,7 +167,10 @@ fn after_a_restart_the_stream_is_followed_again(story: &mut Delivery) -> Result<
         "every pod has the next version",
         || all_rotated(story, &before),
     )?;
-    println!("then by the stream after {:?}", began.elapsed());
+    println!(
+        "report: the next one was seen by {PODS} pods by the stream after {:?}",
+        began.elapsed()
+    );
     Ok(())
 }
 
@@ -194,7 +199,11 @@ fn ten_minutes_without_the_key_service_are_seen_and_survived() -> Result<()> {
         ensure!(kept, "files changed after {:?}", began.elapsed());
     }
     let condition = story.condition(&name(0))?;
-    println!("after {:?}: {}", began.elapsed(), condition.message);
+    println!(
+        "report: condition after {:?} without the key service: {}",
+        began.elapsed(),
+        condition.message
+    );
     ensure!(condition.abnormal, "{}", condition.message);
     ensure!(
         condition
@@ -278,7 +287,7 @@ fn node_that_lost_its_power_leaves_neither_orphans_nor_pods_that_do_not_end() ->
             .all(|name| !pods.lines().any(|line| line == name)))
     })?;
     println!(
-        "pods that were Terminating were gone {:?} after the driver was back",
+        "report: pods that were Terminating in a power cut were gone {:?} after the driver was back",
         began.elapsed()
     );
     for number in 3..5 {
