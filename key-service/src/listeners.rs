@@ -159,7 +159,11 @@ pub(crate) fn spawn_admin(
     let shutdown = handle.shutdown();
     let serve = ADMIN_LIMITS
         .server()
-        .layer(Observe::new(&handle.metrics, "admin_socket", methods::ADMIN))
+        .layer(Observe::new(
+            &handle.metrics,
+            "admin_socket",
+            methods::ADMIN,
+        ))
         .layer(guard)
         .layer(ADMIN_LIMITS.concurrency())
         .add_service(server)
