@@ -51,8 +51,13 @@ pub struct WaitArgs {
     /// User id of the plugin; another listener is refused before the first byte [default: the own].
     #[arg(long, value_name = "UID")]
     pub uid: Option<u32>,
-    /// How long to wait at most.
-    #[arg(long, value_name = "DURATION", default_value = "5m")]
+    /// How long to wait at most [default: 5m].
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "5m",
+        hide_default_value = true
+    )]
     pub timeout: Patience,
     /// Exit with 0 after the timeout too: a cluster without Secrets can be mended, one without an API server cannot.
     #[arg(long)]

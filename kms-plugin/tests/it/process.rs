@@ -94,9 +94,7 @@ async fn the_command_line_is_as_documented() {
                   own]
 
               --timeout <DURATION>
-                  How long to wait at most
-          
-                  [default: 5m]
+                  How long to wait at most [default: 5m]
 
               --start-anyway
                   Exit with 0 after the timeout too: a cluster without Secrets can be mended, one without an
