@@ -209,6 +209,7 @@ pub(crate) async fn boot(config: &Config, handle: &Handle) -> Result<Booted, Boo
     ready.hsm.met();
 
     let fence = registry.fence();
+    let workloads = workloads::load(config, &handle.metrics, time.now())?;
     let service = Service {
         registry,
         keyring,
@@ -221,7 +222,7 @@ pub(crate) async fn boot(config: &Config, handle: &Handle) -> Result<Booted, Boo
         issuer: issuer(&system, &instance)?,
         replica: config.replica.clone(),
         plugin_endpoints: config.plugins.as_ref().map(PluginsConfig::advertised),
-        workloads: workloads::load(config, &handle.metrics)?,
+        workloads,
         enrolment_metrics: EnrolmentMetrics::register(&handle.metrics),
         rotation_metrics: RotationMetrics::register(&handle.metrics),
         fence,

@@ -1,4 +1,5 @@
-//! What the service does by itself: anchoring checkpoints, refreshing KEKs, writing folded refusals, keeping the time, rotating.
+//! What the service does by itself: anchoring checkpoints, refreshing KEKs, writing folded refusals, keeping the time, rotating,
+//! counting volumes.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -7,8 +8,12 @@ use strongroom_audit::{Checkpoint, CheckpointFailed, Checkpointer};
 use strongroom_core::{Caller, ContextDigest, Denied, Job, Resource, action, authorize};
 use strongroom_runtime::{Chain, Condition, fault};
 use strongroom_store::SqliteStore;
+use tokio::time::Instant;
 
-use crate::{registry::ChangeError, service::Service};
+use crate::{
+    registry::ChangeError,
+    service::{Service, TOLD_WITHIN},
+};
 
 /// Refusals are folded by the second.
 const FOLD_INTERVAL: Duration = Duration::from_secs(1);
@@ -21,6 +26,8 @@ const REFRESH_RETRY: Duration = Duration::from_secs(1);
 const ROTATION_LOOK: Duration = Duration::from_secs(1);
 /// What was missed while nobody was there is made up for at this pace, so that those who read it come in no herd.
 const ROTATION_PACE: Duration = Duration::from_millis(50);
+/// How often volumes are looked for of which nobody tells any more.
+const VOLUMES_LOOK: Duration = Duration::from_secs(5);
 /// How often the clocks are compared.
 const TIME_LOOK: Duration = Duration::from_secs(1);
 /// What a process that is killed forgets of the time, at most.
@@ -214,6 +221,26 @@ pub(crate) async fn rotate(
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = &mut shutdown => return Ok(()),
+        }
+    }
+}
+
+/// Ends the time in which volumes may not have been heard of yet, and the count of those that are heard of no more.
+pub(crate) async fn count_volumes(
+    service: Arc<Service>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Infallible> {
+    tokio::pin!(shutdown);
+    let consumers = &service.workloads.consumers;
+    let began = Instant::now();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(VOLUMES_LOOK) => {}
+            () = &mut shutdown => return Ok(()),
+        }
+        if began.elapsed() >= TOLD_WITHIN {
+            consumers.settle();
+            consumers.forget_untold(Instant::now() - TOLD_WITHIN);
         }
     }
 }

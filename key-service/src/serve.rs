@@ -89,6 +89,8 @@ fn spawn_jobs(
     handle.spawn("fold", jobs::fold(service.clone(), handle.shutdown()));
     handle.spawn("time", jobs::keep_time(service.clone(), handle.shutdown()));
     handle.spawn("rotate", jobs::rotate(service.clone(), handle.shutdown()));
+    let volumes = jobs::count_volumes(service.clone(), handle.shutdown());
+    handle.spawn("volumes", volumes);
 
     let (service, shutdown) = (service.clone(), handle.shutdown());
     handle.spawn("close", async move {

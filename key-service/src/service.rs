@@ -30,7 +30,7 @@ pub use operator::{
 };
 pub use pods::{
     Consumed, Consumers, Driver, Event, File, PodError, PodsMetrics, SecretKey, Session,
-    Subscription, Volume, VolumeRequest, Wanted, Whose, Workloads,
+    Subscription, TOLD_WITHIN, Volume, VolumeRequest, Wanted, Whose, Workloads,
 };
 use rotation::when;
 pub use rotation::{RotationMetrics, RotationRequest};

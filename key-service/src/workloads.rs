@@ -6,7 +6,7 @@ use std::{
 };
 
 use strongroom_auth::{Cluster, ClustersError, IssuerKeys, IssuerKeysError, TokenVerifier};
-use strongroom_core::{ObjectName, Tenant};
+use strongroom_core::{ObjectName, Tenant, UnixMillis};
 use strongroom_runtime::metrics::Metrics;
 
 use crate::{
@@ -43,8 +43,12 @@ pub(crate) enum WorkloadsError {
     Clusters(#[source] ClustersError),
 }
 
-/// Registers the configured clusters.
-pub(crate) fn load(config: &Config, metrics: &Metrics) -> Result<Workloads, WorkloadsError> {
+/// Registers the configured clusters, in a process that began at that moment.
+pub(crate) fn load(
+    config: &Config,
+    metrics: &Metrics,
+    began: UnixMillis,
+) -> Result<Workloads, WorkloadsError> {
     // Those whose keys and issuer are not written down are registered as soon as their API server has told them.
     let clusters = config.clusters.iter().filter_map(cluster);
     let clusters = clusters.collect::<Result<_, _>>()?;
@@ -55,6 +59,7 @@ pub(crate) fn load(config: &Config, metrics: &Metrics) -> Result<Workloads, Work
         accounts(config, |cluster| &cluster.drivers),
         accounts(config, |cluster| &cluster.operators),
         PodsMetrics::register(metrics),
+        began,
     ))
 }
 

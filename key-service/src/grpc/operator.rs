@@ -162,6 +162,7 @@ impl wire::operator_server::Operator for OperatorServer {
             next_rotation: rotation::next(view.stored.head.next_rotation(now)),
             consumers: view.consumed.volumes,
             consumers_current: view.consumed.current,
+            consumers_pending: view.consumed.pending,
             rebound: message::names(&applied.rebound),
         }))
     }

@@ -127,6 +127,11 @@ impl CallError {
         matches!(self, Self::Pod(error) if error.is_absence())
     }
 
+    /// Whether kubelet's next publish brings what is missing: another token.
+    pub(in crate::service) const fn is_expiry(&self) -> bool {
+        matches!(self, Self::Pod(error) if error.is_expiry())
+    }
+
     const fn grpc(&self) -> Code {
         match self {
             Self::NotFound => Code::NotFound,

@@ -17,7 +17,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-pub use consumers::{Consumed, Consumers, SecretKey};
+pub use consumers::{Consumed, Consumers, SecretKey, TOLD_WITHIN};
 pub use error::{PodError, Whose};
 pub use metrics::PodsMetrics;
 pub use plan::Wanted;
@@ -56,7 +56,7 @@ pub struct Workloads {
 }
 
 impl Workloads {
-    /// Takes over what the configuration says.
+    /// Takes over what the configuration says, in a process that began at that moment.
     #[must_use]
     pub fn new(
         verifier: TokenVerifier,
@@ -64,6 +64,7 @@ impl Workloads {
         drivers: HashSet<(Tenant, ObjectName)>,
         operators: HashSet<(Tenant, ObjectName)>,
         metrics: PodsMetrics,
+        began: UnixMillis,
     ) -> Self {
         Self {
             verifier: RwLock::new(Arc::new(verifier)),
@@ -71,7 +72,7 @@ impl Workloads {
             drivers,
             operators,
             metrics,
-            consumers: Consumers::default(),
+            consumers: Consumers::since(began),
             streams: Streams::default(),
         }
     }

@@ -104,6 +104,7 @@ impl Managed for ManagedSecret {
             };
             notices.push((notice, format!("version {version} is current")));
         }
+        let consumers = consumers(&before, version.as_deref(), state);
         let (phase, verdict) = match &version {
             Some(version) => {
                 let sentence = format!("version {version} is what readers get");
@@ -116,7 +117,7 @@ impl Managed for ManagedSecret {
                 phase: Some(phase),
                 key_ring: Some(wish.request.ring.clone()),
                 secret_id: Some(secret.id),
-                consumers: Some(format!("{}/{}", state.consumers_current, state.consumers)),
+                consumers,
                 version,
                 next_rotation_time: time(state.next_rotation.as_ref()),
                 access: bound(&wish.access, &before.access),
@@ -126,6 +127,21 @@ impl Managed for ManagedSecret {
             notices,
             is_new: is_new(state.outcome()),
         }
+    }
+}
+
+/// A count that may lack volumes is none; the one before stays while it is of the same version.
+fn consumers(
+    before: &ManagedSecretStatus,
+    version: Option<&str>,
+    state: &SecretState,
+) -> Option<String> {
+    if !state.consumers_pending {
+        Some(format!("{}/{}", state.consumers_current, state.consumers))
+    } else if before.version.as_deref() == version {
+        before.consumers.clone()
+    } else {
+        None
     }
 }
 

@@ -73,7 +73,10 @@ impl Service {
         } = outcome?;
         let current = stored.head.staged(SecretStage::Current);
         let current = current.map(|version| version.id);
-        let consumed = self.workloads.consumers.count(&name, current);
+        let consumed = self
+            .workloads
+            .consumers
+            .count(&name, stored.head.created, current);
         Ok(Applied {
             outcome,
             object: SecretView { stored, consumed },

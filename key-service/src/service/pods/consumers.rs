@@ -2,18 +2,25 @@
 //!
 //! A driver says what a volume holds by the etag that it has. Where that is the etag of what there is now, the volume holds
 //! these versions; where it is another, it holds what it was last known to hold.
+//!
+//! A driver that has lost its stream, or a pod's token, comes back with kubelet's next publish at the latest. Its volumes are
+//! counted until then; and until then a process that has just started does not know all of them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use strongroom_core::{Name, Tenant, VersionId};
-use tokio::sync::broadcast;
+use strongroom_core::{Name, Tenant, UnixMillis, VersionId};
+use tokio::{sync::broadcast, time::Instant};
 
 use super::streams::Node;
 use crate::registry::SecretName;
 
+/// A driver has told of all its volumes again after this time: kubelet publishes a volume anew every 60 to 150 seconds, and
+/// brings the token with which it can be followed.
+pub const TOLD_WITHIN: Duration = Duration::from_secs(180);
 /// Changes that a slow listener may be behind before he has to look at everything again.
 const CHANGES_KEPT: usize = 4096;
 
@@ -33,6 +40,8 @@ pub struct Consumed {
     pub volumes: u32,
     /// Those that hold its current version.
     pub current: u32,
+    /// Whether there can be others, of which no driver has told since the process began.
+    pub pending: bool,
 }
 
 /// A volume of a node, by its driver's name for it.
@@ -47,15 +56,41 @@ pub struct Consumers {
     changes: broadcast::Sender<SecretKey>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
-    /// The stream that said so last: while one driver replaces another, both watch a volume.
-    volumes: HashMap<VolumeKey, (u64, Tenant, Vec<Name>)>,
+    volumes: HashMap<VolumeKey, Follower>,
     secrets: HashMap<SecretKey, HashMap<VolumeKey, Option<VersionId>>>,
     streams: u64,
+    pending: Option<Pending>,
 }
 
-/// The volumes of one stream; they are followed no more when it is dropped.
+/// A volume, and what it follows.
+#[derive(Debug)]
+struct Follower {
+    told: Told,
+    tenant: Tenant,
+    names: Vec<Name>,
+}
+
+/// Who answers for a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// The stream that told of it last: while one driver replaces another, both watch a volume.
+    By(u64),
+    /// Nobody since then.
+    Until(Instant),
+}
+
+/// Drivers may not have told yet what was there before.
+#[derive(Debug)]
+struct Pending {
+    /// Nothing can have followed what was made later.
+    began: UnixMillis,
+    /// Whom the count was told of without them.
+    asked: BTreeSet<SecretKey>,
+}
+
+/// The volumes of one stream.
 #[derive(Debug)]
 pub(super) struct Followed {
     consumers: Consumers,
@@ -63,33 +98,65 @@ pub(super) struct Followed {
     stream: u64,
 }
 
-impl Default for Consumers {
-    fn default() -> Self {
+impl Consumers {
+    /// Of a process that began at that moment, in service time.
+    #[must_use]
+    pub fn since(began: UnixMillis) -> Self {
+        let table = Table {
+            volumes: HashMap::new(),
+            secrets: HashMap::new(),
+            streams: 0,
+            pending: Some(Pending {
+                began,
+                asked: BTreeSet::new(),
+            }),
+        };
         Self {
-            table: Arc::default(),
+            table: Arc::new(Mutex::new(table)),
             changes: broadcast::Sender::new(CHANGES_KEPT),
         }
     }
-}
 
-impl Consumers {
-    /// How many volumes follow a secret, and how many of them hold that version.
+    /// How many volumes follow a secret that was made at that moment, and how many of them hold that version.
     #[must_use]
-    pub fn count(&self, secret: &SecretName, current: Option<VersionId>) -> Consumed {
+    pub fn count(
+        &self,
+        secret: &SecretName,
+        made: UnixMillis,
+        current: Option<VersionId>,
+    ) -> Consumed {
         let Some(tenant) = secret.tenant.clone() else {
             return Consumed::default();
         };
         let name = secret.name.clone();
-        let table = self.table();
-        let Some(volumes) = table.secrets.get(&SecretKey { tenant, name }) else {
-            return Consumed::default();
-        };
+        let secret = SecretKey { tenant, name };
+        let mut table = self.table();
         let holds = |held: &&Option<VersionId>| held.is_some() && **held == current;
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let volumes = table.secrets.get(&secret);
+        let (volumes, current) = volumes.map_or((0, 0), |volumes| {
+            let current = volumes.values().filter(holds).count();
+            (count(volumes.len()), count(current))
+        });
         Consumed {
-            volumes: count(volumes.len()),
-            current: count(volumes.values().filter(holds).count()),
+            volumes,
+            current,
+            pending: table.is_pending(secret, made),
         }
+    }
+
+    /// All drivers have told by now. Who was told a count without them hears of it.
+    pub fn settle(&self) {
+        let pending = self.table().pending.take();
+        self.announce(pending.into_iter().flat_map(|pending| pending.asked));
+    }
+
+    /// Counts volumes no more of which nobody has told since that moment.
+    pub fn forget_untold(&self, since: Instant) {
+        let removed = self
+            .table()
+            .remove_all(|told| matches!(told, Told::Until(until) if until <= since));
+        self.announce(removed);
     }
 
     /// Hears of secrets with other readers from now on.
@@ -108,7 +175,7 @@ impl Consumers {
         }
     }
 
-    fn announce(&self, secrets: Vec<SecretKey>) {
+    fn announce(&self, secrets: impl IntoIterator<Item = SecretKey>) {
         for secret in secrets {
             // Nobody may be waiting.
             let _ = self.changes.send(secret);
@@ -122,8 +189,27 @@ impl Consumers {
 }
 
 impl Table {
+    fn is_pending(&mut self, secret: SecretKey, made: UnixMillis) -> bool {
+        let Some(pending) = &mut self.pending else {
+            return false;
+        };
+        let is_older = made < pending.began;
+        if is_older {
+            pending.asked.insert(secret);
+        }
+        is_older
+    }
+
+    /// Removes all volumes for which somebody answers in that way, and says what they followed.
+    fn remove_all(&mut self, matches: impl Fn(Told) -> bool) -> BTreeSet<SecretKey> {
+        let matching = self.volumes.iter().filter(|(_, it)| matches(it.told));
+        let volumes: Vec<_> = matching.map(|(key, _)| key.clone()).collect();
+        let removed = volumes.iter().flat_map(|volume| self.remove(volume));
+        removed.map(|(secret, _)| secret).collect()
+    }
+
     fn remove(&mut self, volume: &VolumeKey) -> Vec<(SecretKey, Option<VersionId>)> {
-        let Some((_, tenant, names)) = self.volumes.remove(volume) else {
+        let Some(Follower { tenant, names, .. }) = self.volumes.remove(volume) else {
             return Vec::new();
         };
         let mut removed = Vec::new();
@@ -163,150 +249,57 @@ impl Followed {
             volumes.insert(volume.clone(), version);
         }
         changed.extend(before.into_keys());
-        let entry = (self.stream, tenant.clone(), names);
-        table.volumes.insert(volume, entry);
+        let follower = Follower {
+            told: Told::By(self.stream),
+            tenant: tenant.clone(),
+            names,
+        };
+        table.volumes.insert(volume, follower);
         drop(table);
         self.consumers.announce(changed);
     }
 
-    /// A volume of this stream follows nothing any more.
+    /// A volume follows nothing any more.
     pub(super) fn forget(&self, volume: &str) {
         let volume = (self.node.clone(), volume.to_owned());
         let mut table = self.consumers.table();
-        let own = table.volumes.get(&volume);
-        if own.is_some_and(|(stream, ..)| *stream == self.stream) {
+        let another = |told| matches!(told, Told::By(stream) if stream != self.stream);
+        if table
+            .volumes
+            .get(&volume)
+            .is_some_and(|it| !another(it.told))
+        {
             let removed = table.remove(&volume);
             drop(table);
             self.consumers
-                .announce(removed.into_iter().map(|(secret, _)| secret).collect());
+                .announce(removed.into_iter().map(|(secret, _)| secret));
+        }
+    }
+
+    /// A volume of this stream cannot be followed for now.
+    pub(super) fn lose(&self, volume: &str) {
+        let volume = (self.node.clone(), volume.to_owned());
+        if let Some(follower) = self.consumers.table().volumes.get_mut(&volume) {
+            follower.lose(self.stream);
+        }
+    }
+}
+
+impl Follower {
+    fn lose(&mut self, stream: u64) {
+        if self.told == Told::By(stream) {
+            self.told = Told::Until(Instant::now());
         }
     }
 }
 
 impl Drop for Followed {
     fn drop(&mut self) {
-        let mut table = self.consumers.table();
-        let own =
-            |(_, (stream, ..)): &(&VolumeKey, &(u64, Tenant, Vec<Name>))| *stream == self.stream;
-        let volumes: Vec<_> = table
-            .volumes
-            .iter()
-            .filter(own)
-            .map(|(key, _)| key.clone())
-            .collect();
-        let removed = volumes.iter().flat_map(|volume| table.remove(volume));
-        let mut changed: Vec<_> = removed.map(|(secret, _)| secret).collect();
-        drop(table);
-        changed.sort_unstable();
-        changed.dedup();
-        self.consumers.announce(changed);
+        for follower in self.consumers.table().volumes.values_mut() {
+            follower.lose(self.stream);
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use strongroom_core::ObjectId;
-
-    use super::*;
-
-    fn node(number: u8) -> Node {
-        let id = ObjectId {
-            name: "worker".parse().expect("a name"),
-            uid: format!("uid-{number}").parse().expect("a uid"),
-        };
-        ("east".parse().expect("a DNS label"), id)
-    }
-
-    fn tenant() -> Tenant {
-        Tenant {
-            cluster: "east".parse().expect("a DNS label"),
-            namespace: "payments".parse().expect("a DNS label"),
-        }
-    }
-
-    fn version(text: &str) -> VersionId {
-        text.parse().expect("a version")
-    }
-
-    fn held(secrets: &[(&str, Option<&str>)]) -> Held {
-        let entry = |(name, held): &(&str, Option<&str>)| {
-            (name.parse().expect("a DNS label"), held.map(version))
-        };
-        secrets.iter().map(entry).collect()
-    }
-
-    fn count(consumers: &Consumers, name: &str, current: &str) -> (u32, u32) {
-        let secret = SecretName {
-            tenant: Some(tenant()),
-            name: name.parse().expect("a DNS label"),
-        };
-        let Consumed { volumes, current } = consumers.count(&secret, Some(version(current)));
-        (volumes, current)
-    }
-
-    #[test]
-    fn volumes_are_counted_by_the_version_that_they_hold() {
-        let consumers = Consumers::default();
-        let first = consumers.open(node(1));
-        let second = consumers.open(node(2));
-        first.follow(
-            "a",
-            &tenant(),
-            held(&[("db", Some("1.1")), ("stripe", None)]),
-        );
-        second.follow("a", &tenant(), held(&[("db", Some("1.2"))]));
-        assert_eq!(count(&consumers, "db", "1.2"), (2, 1));
-        assert_eq!(count(&consumers, "stripe", "1.1"), (1, 0));
-        assert_eq!(count(&consumers, "other", "1.1"), (0, 0));
-
-        // What it holds is not known this time: it is what it was.
-        first.follow("a", &tenant(), held(&[("db", None)]));
-        assert_eq!(count(&consumers, "db", "1.1"), (2, 1));
-        assert_eq!(count(&consumers, "stripe", "1.1"), (0, 0));
-        drop(first);
-        assert_eq!(count(&consumers, "db", "1.2"), (1, 1));
-        second.forget("a");
-        assert_eq!(count(&consumers, "db", "1.2"), (0, 0));
-        assert!(
-            consumers.table().secrets.is_empty(),
-            "what is not used is forgotten"
-        );
-    }
-
-    #[test]
-    fn a_volume_of_two_streams_is_counted_once_and_stays_with_the_newer() {
-        let consumers = Consumers::default();
-        let (old, new) = (consumers.open(node(1)), consumers.open(node(1)));
-        old.follow("a", &tenant(), held(&[("db", Some("1.1"))]));
-        new.follow("a", &tenant(), held(&[("db", Some("1.1"))]));
-        assert_eq!(count(&consumers, "db", "1.1"), (1, 1));
-        old.forget("a");
-        drop(old);
-        assert_eq!(count(&consumers, "db", "1.1"), (1, 1));
-    }
-
-    #[test]
-    fn who_waits_hears_of_what_changed_and_of_nothing_else() {
-        let consumers = Consumers::default();
-        let mut changes = consumers.changes();
-        let mut heard = || {
-            let mut names = Vec::new();
-            while let Ok(secret) = changes.try_recv() {
-                names.push(secret.name.to_string());
-            }
-            names
-        };
-        let stream = consumers.open(node(1));
-        let both = || held(&[("db", Some("1.1")), ("stripe", None)]);
-        stream.follow("a", &tenant(), both());
-        assert_eq!(heard(), ["db", "stripe"]);
-        stream.follow("a", &tenant(), both());
-        assert_eq!(heard(), [""; 0]);
-        stream.follow("a", &tenant(), held(&[("db", Some("1.2"))]));
-        assert_eq!(heard(), ["db", "stripe"]);
-        stream.forget("b");
-        assert_eq!(heard(), [""; 0]);
-        drop(stream);
-        assert_eq!(heard(), ["db"]);
-    }
-}
+mod tests;

@@ -207,6 +207,17 @@ impl PodError {
         )
     }
 
+    /// Whether a token only has to be a newer one.
+    pub(in crate::service) const fn is_expiry(&self) -> bool {
+        matches!(
+            self,
+            Self::Token {
+                error: TokenError::Expired,
+                ..
+            }
+        )
+    }
+
     /// Whether somebody may not, and not that something is missing.
     pub(in crate::service) const fn is_denial(&self) -> bool {
         matches!(

@@ -127,9 +127,12 @@ impl Session {
         let (watched, held) = match self.admit(request, have).await {
             Ok(admitted) => admitted,
             Err(error) => {
-                self.followed.forget(&volume);
-                let reason = error.code();
-                return Some(Event::Ended { volume, reason });
+                if error.is_expiry() {
+                    self.followed.lose(&volume);
+                } else {
+                    self.followed.forget(&volume);
+                }
+                return Some(ended(&volume, error.code()));
             }
         };
         let tenant = &watched.pod.account.tenant;
@@ -208,11 +211,8 @@ impl Session {
             .volumes
             .extract_if(|_, watched| now >= watched.expires)
             .map(|(volume, _)| {
-                self.followed.forget(&volume);
-                Event::Ended {
-                    volume,
-                    reason: TokenError::Expired.word(),
-                }
+                self.followed.lose(&volume);
+                ended(&volume, TokenError::Expired.word())
             });
         Ok(ended.collect())
     }
@@ -220,35 +220,43 @@ impl Session {
     /// Decides anew what a volume should hold.
     fn look(&mut self, volume: &str) -> Option<Event> {
         let watched = self.volumes.get_mut(volume)?;
-        let reason = if self.service.clock.now() >= watched.expires {
-            TokenError::Expired.word()
-        } else {
-            match self.service.plan(&watched.pod, &watched.wanted) {
-                Ok(plan) => {
-                    let etag = self.service.etag(&plan);
-                    if watched.names != plan.names {
-                        let tenant = &watched.pod.account.tenant;
-                        let held = unknown(&plan.names);
-                        self.followed.follow(volume, tenant, held);
-                        watched.names = plan.names;
-                    }
-                    if etag == watched.told {
-                        return None;
-                    }
-                    watched.told.clone_from(&etag);
-                    let volume = volume.to_owned();
-                    return Some(Event::Etag { volume, etag });
+        if self.service.clock.now() >= watched.expires {
+            self.volumes.remove(volume);
+            self.followed.lose(volume);
+            return Some(ended(volume, TokenError::Expired.word()));
+        }
+        match self.service.plan(&watched.pod, &watched.wanted) {
+            Ok(plan) => {
+                let etag = self.service.etag(&plan);
+                if watched.names != plan.names {
+                    let tenant = &watched.pod.account.tenant;
+                    let held = unknown(&plan.names);
+                    self.followed.follow(volume, tenant, held);
+                    watched.names = plan.names;
                 }
-                Err(refused) if refused.error.is_absence() && watched.told.is_empty() => {
-                    watched.names = self.service.names(&watched.pod, &watched.wanted);
+                if etag == watched.told {
                     return None;
                 }
-                Err(refused) => refused.error.code(),
+                watched.told.clone_from(&etag);
+                let volume = volume.to_owned();
+                Some(Event::Etag { volume, etag })
             }
-        };
-        self.remove(volume);
-        let volume = volume.to_owned();
-        Some(Event::Ended { volume, reason })
+            Err(refused) if refused.error.is_absence() && watched.told.is_empty() => {
+                watched.names = self.service.names(&watched.pod, &watched.wanted);
+                None
+            }
+            Err(refused) => {
+                self.remove(volume);
+                Some(ended(volume, refused.error.code()))
+            }
+        }
+    }
+}
+
+fn ended(volume: &str, reason: &'static str) -> Event {
+    Event::Ended {
+        volume: volume.to_owned(),
+        reason,
     }
 }
 

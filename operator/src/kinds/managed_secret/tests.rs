@@ -101,6 +101,24 @@ fn generated_secret_is_ready_with_its_version_and_consumers() {
 }
 
 #[test]
+fn count_that_may_lack_volumes_is_none_and_replaces_none_of_the_same_version() {
+    let consumers = |before: Value, pending: bool| {
+        let secret = secret(|object| object["status"] = before);
+        let wish = secret.wish(&facts()).ok().unwrap();
+        let versions = [("1.2", SecretStage::Current)];
+        let mut state = state(&versions, ApplyOutcome::Unchanged);
+        state.consumers_pending = pending;
+        secret.told(&wish, &state).status.consumers
+    };
+    let former = json!({"version": "1.1", "consumers": "12/12", "conditions": []});
+    assert_eq!(consumers(former.clone(), true), None);
+    assert_eq!(consumers(former, false).as_deref(), Some("11/12"));
+    let same = json!({"version": "1.2", "consumers": "12/13", "conditions": []});
+    assert_eq!(consumers(same.clone(), true).as_deref(), Some("12/13"));
+    assert_eq!(consumers(same, false).as_deref(), Some("11/12"));
+}
+
+#[test]
 fn manual_secret_waits_for_its_value_and_says_how_to_set_it() {
     let manual = secret(|object| {
         object["spec"] = json!({"source": {"manual": {"fields": ["key"]}}});
