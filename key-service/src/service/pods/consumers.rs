@@ -7,7 +7,7 @@
 //! counted until then; and until then a process that has just started does not know all of them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,12 +15,14 @@ use std::{
 use strongroom_core::{Name, Tenant, UnixMillis, VersionId};
 use tokio::{sync::broadcast, time::Instant};
 
-use super::streams::Node;
+use super::{streams::Node, watch::VOLUMES_MAX};
 use crate::registry::SecretName;
 
 /// A driver has told of all its volumes again after this time: kubelet publishes a volume anew every 60 to 150 seconds, and
 /// brings the token with which it can be followed.
 pub const TOLD_WITHIN: Duration = Duration::from_secs(180);
+/// Most volumes of a node that are counted while nobody tells of them: as many as one stream can tell of.
+const UNTOLD_MAX: usize = VOLUMES_MAX;
 /// Changes that a slow listener may be behind before he has to look at everything again.
 const CHANGES_KEPT: usize = 4096;
 
@@ -153,9 +155,10 @@ impl Consumers {
 
     /// Counts volumes no more of which nobody has told since that moment.
     pub fn forget_untold(&self, since: Instant) {
-        let removed = self
-            .table()
-            .remove_all(|told| matches!(told, Told::Until(until) if until <= since));
+        let mut table = self.table();
+        let untold = table.keys(|_, told| matches!(told, Told::Until(until) if until <= since));
+        let removed = table.remove_all(&untold);
+        drop(table);
         self.announce(removed);
     }
 
@@ -200,10 +203,24 @@ impl Table {
         is_older
     }
 
-    /// Removes all volumes for which somebody answers in that way, and says what they followed.
-    fn remove_all(&mut self, matches: impl Fn(Told) -> bool) -> BTreeSet<SecretKey> {
-        let matching = self.volumes.iter().filter(|(_, it)| matches(it.told));
-        let volumes: Vec<_> = matching.map(|(key, _)| key.clone()).collect();
+    fn keys(&self, are: impl Fn(&VolumeKey, Told) -> bool) -> Vec<VolumeKey> {
+        let found = self.volumes.iter().filter(|(key, it)| are(key, it.told));
+        found.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Nobody tells of these volumes of a node from now on. Those that are too many are removed.
+    fn lose(&mut self, node: &Node, mut lost: Vec<VolumeKey>) -> BTreeSet<SecretKey> {
+        let untold = self.keys(|(it, _), told| it == node && matches!(told, Told::Until(_)));
+        let many = lost.split_off(lost.len().min(UNTOLD_MAX.saturating_sub(untold.len())));
+        let told = Told::Until(Instant::now());
+        for volume in lost {
+            self.volumes.entry(volume).and_modify(|it| it.told = told);
+        }
+        self.remove_all(&many)
+    }
+
+    /// Removes volumes, and says what they followed.
+    fn remove_all(&mut self, volumes: &[VolumeKey]) -> BTreeSet<SecretKey> {
         let removed = volumes.iter().flat_map(|volume| self.remove(volume));
         removed.map(|(secret, _)| secret).collect()
     }
@@ -276,28 +293,25 @@ impl Followed {
         }
     }
 
-    /// A volume of this stream cannot be followed for now.
-    pub(super) fn lose(&self, volume: &str) {
-        let volume = (self.node.clone(), volume.to_owned());
-        if let Some(follower) = self.consumers.table().volumes.get_mut(&volume) {
-            follower.lose(self.stream);
-        }
+    /// Volumes of this stream cannot be followed for now.
+    pub(super) fn lose<'a>(&self, volumes: impl IntoIterator<Item = &'a str>) {
+        let volumes: HashSet<_> = volumes.into_iter().collect();
+        self.lose_those(|name| volumes.contains(name));
     }
-}
 
-impl Follower {
-    fn lose(&mut self, stream: u64) {
-        if self.told == Told::By(stream) {
-            self.told = Told::Until(Instant::now());
-        }
+    fn lose_those(&self, are: impl Fn(&str) -> bool) {
+        let told = Told::By(self.stream);
+        let mut table = self.consumers.table();
+        let lost = table.keys(|(node, name), it| *node == self.node && it == told && are(name));
+        let removed = table.lose(&self.node, lost);
+        drop(table);
+        self.consumers.announce(removed);
     }
 }
 
 impl Drop for Followed {
     fn drop(&mut self) {
-        for follower in self.consumers.table().volumes.values_mut() {
-            follower.lose(self.stream);
-        }
+        self.lose_those(|_| true);
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Most volumes of one stream. A kubelet runs 110 pods unless it is told otherwise.
-const VOLUMES_MAX: usize = 1000;
+pub(super) const VOLUMES_MAX: usize = 1000;
 
 /// A volume to be watched.
 pub struct Subscription {
@@ -128,7 +128,7 @@ impl Session {
             Ok(admitted) => admitted,
             Err(error) => {
                 if error.is_expiry() {
-                    self.followed.lose(&volume);
+                    self.followed.lose([volume.as_str()]);
                 } else {
                     self.followed.forget(&volume);
                 }
@@ -207,14 +207,14 @@ impl Session {
                 error: TokenError::Expired,
             }));
         }
-        let ended = self
-            .volumes
-            .extract_if(|_, watched| now >= watched.expires)
-            .map(|(volume, _)| {
-                self.followed.lose(&volume);
-                ended(&volume, TokenError::Expired.word())
-            });
-        Ok(ended.collect())
+        let expired = self.volumes.extract_if(|_, watched| now >= watched.expires);
+        let expired: Vec<_> = expired.map(|(volume, _)| volume).collect();
+        if expired.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.followed.lose(expired.iter().map(String::as_str));
+        let ended = |volume: &String| ended(volume, TokenError::Expired.word());
+        Ok(expired.iter().map(ended).collect())
     }
 
     /// Decides anew what a volume should hold.
@@ -222,7 +222,7 @@ impl Session {
         let watched = self.volumes.get_mut(volume)?;
         if self.service.clock.now() >= watched.expires {
             self.volumes.remove(volume);
-            self.followed.lose(volume);
+            self.followed.lose([volume]);
             return Some(ended(volume, TokenError::Expired.word()));
         }
         match self.service.plan(&watched.pod, &watched.wanted) {

@@ -129,7 +129,7 @@ fn a_volume_whose_stream_is_lost_counts_until_it_is_told_of_again_or_given_up() 
     for volume in ["a", "b", "c"] {
         stream.follow(volume, &tenant(), held(&[("db", Some("1.1"))]));
     }
-    stream.lose("a");
+    stream.lose(["a"]);
     drop(stream);
     consumers.forget_untold(began);
     assert_eq!(count(&consumers, "db", "1.2"), (3, 0));
@@ -165,4 +165,22 @@ fn what_was_there_before_the_process_is_pending_and_told_once_it_is_settled() {
     assert!(!look(&consumers, "db", 999, "1.1").pending);
     consumers.settle();
     assert_eq!(heard(&mut changes), [""; 0]);
+}
+
+#[test]
+fn a_node_that_comes_and_goes_has_no_more_volumes_than_one_stream() {
+    let consumers = settled();
+    let elsewhere = consumers.open(node(2));
+    elsewhere.follow("a", &tenant(), held(&[("db", None)]));
+    for round in 0..3 {
+        let stream = consumers.open(node(1));
+        for volume in 0..UNTOLD_MAX - 1 {
+            let name = format!("{round}-{volume}");
+            stream.follow(&name, &tenant(), held(&[("db", None)]));
+        }
+        stream.lose([&*format!("{round}-0")]);
+    }
+    let most = u32::try_from(UNTOLD_MAX).expect("it is small");
+    assert_eq!(count(&consumers, "db", "1.1"), (most + 1, 0));
+    assert_eq!(consumers.table().volumes.len(), UNTOLD_MAX + 1);
 }
