@@ -140,7 +140,7 @@ fn verifier(
 pub fn pinned(root: RootDigest, clock: Arc<dyn Clock>) -> Result<ClientConfig, TlsError> {
     let config = builder(clock)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(PinnedRoot(root)))
+        .with_custom_certificate_verifier(Arc::new(ByRoots(PinnedRoot(root))))
         .with_no_client_auth();
     Ok(finished(config))
 }
@@ -223,11 +223,30 @@ fn settings() -> Endpoint {
         .keep_alive_while_idle(true)
 }
 
-/// Verifies a server by the root among the certificates that it sends.
+/// Says at each handshake by which roots a server is verified.
+trait Roots: fmt::Debug + Send + Sync {
+    /// None is as good as a root that nobody is below.
+    fn roots(&self, sent: &[CertificateDer<'_>]) -> Vec<CertificateDer<'static>>;
+}
+
+/// The root among the certificates that a server sends.
 #[derive(Debug)]
 struct PinnedRoot(RootDigest);
 
-impl ServerCertVerifier for PinnedRoot {
+impl Roots for PinnedRoot {
+    fn roots(&self, sent: &[CertificateDer<'_>]) -> Vec<CertificateDer<'static>> {
+        let root = pinned_root(sent, &self.0);
+        root.map(|root| root.clone().into_owned())
+            .into_iter()
+            .collect()
+    }
+}
+
+/// Verifies a server by roots that are chosen then.
+#[derive(Debug)]
+struct ByRoots<R>(R);
+
+impl<R: Roots> ServerCertVerifier for ByRoots<R> {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -236,9 +255,8 @@ impl ServerCertVerifier for PinnedRoot {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let unknown = || Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        let root = pinned_root(intermediates, &self.0).ok_or_else(unknown)?;
-        let verifier = verifier([root.clone().into_owned()]).map_err(|_| unknown())?;
+        let unknown = |_| Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let verifier = verifier(self.0.roots(intermediates)).map_err(unknown)?;
         verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 

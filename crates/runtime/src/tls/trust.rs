@@ -8,18 +8,15 @@ use std::{
     time::Duration,
 };
 
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::ClientConfig;
+use rustls_pki_types::CertificateDer;
 use strongroom_core::Clock;
 use tokio::net::TcpStream;
 
 use super::{
-    RemoteAddress, TlsError,
+    ByRoots, RemoteAddress, Roots, TlsError,
     bundle::{self, BundleError},
-    finished, refuse_tls12, supported_schemes, verifier, verify_signature,
+    finished,
 };
 use crate::Condition;
 
@@ -190,7 +187,7 @@ async fn somebody_listens(endpoints: &[RemoteAddress]) -> bool {
 pub fn following(trust: Arc<Trust>, clock: Arc<dyn Clock>) -> Result<ClientConfig, TlsError> {
     let config = super::builder(clock)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Following(trust)))
+        .with_custom_certificate_verifier(Arc::new(ByRoots(Following(trust))))
         .with_no_client_auth();
     Ok(finished(config))
 }
@@ -198,40 +195,9 @@ pub fn following(trust: Arc<Trust>, clock: Arc<dyn Clock>) -> Result<ClientConfi
 #[derive(Debug)]
 struct Following(Arc<Trust>);
 
-impl ServerCertVerifier for Following {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let unknown = |_| Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        let verifier = verifier(self.0.roots()).map_err(unknown)?;
-        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        refuse_tls12()
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        supported_schemes()
+impl Roots for Following {
+    fn roots(&self, _: &[CertificateDer<'_>]) -> Vec<CertificateDer<'static>> {
+        self.0.roots()
     }
 }
 
