@@ -5,12 +5,8 @@ use std::{
     time::Duration,
 };
 
-use prometheus::{
-    Gauge, Histogram, IntCounterVec, IntGauge, Opts,
-    core::{Collector, Desc},
-    proto::MetricFamily,
-};
-use strongroom_runtime::metrics::Metrics;
+use prometheus::{Gauge, Histogram, IntCounterVec, IntGauge, Opts, core::Collector};
+use strongroom_runtime::metrics::{Computed, Metrics};
 
 use crate::driver::{Driver, condition};
 
@@ -123,7 +119,9 @@ impl Exposition {
             .expect(VALID),
         }
     }
+}
 
+impl Computed for Exposition {
     fn update(&self) {
         let Some(driver) = self.driver.upgrade() else {
             return;
@@ -141,25 +139,8 @@ impl Exposition {
         self.oldest.set(oldest.as_secs_f64());
     }
 
-    fn collectors(&self) -> [&dyn Collector; 3] {
-        [&self.volumes, &self.abnormal, &self.oldest]
-    }
-}
-
-impl Collector for Exposition {
-    fn desc(&self) -> Vec<&Desc> {
-        self.collectors()
-            .iter()
-            .flat_map(|collector| collector.desc())
-            .collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        self.update();
-        self.collectors()
-            .iter()
-            .flat_map(|collector| collector.collect())
-            .collect()
+    fn collectors(&self) -> Vec<&dyn Collector> {
+        vec![&self.volumes, &self.abnormal, &self.oldest]
     }
 }
 

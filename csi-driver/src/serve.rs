@@ -116,7 +116,7 @@ pub async fn start(
         noswap = tmpfs.noswap,
         "volumes taken over"
     );
-    handle.metrics.register_collector(Exposition::new(&driver));
+    handle.metrics.computed(Exposition::new(&driver));
 
     if let Some(trust) = driver.source.trust().cloned() {
         spawn_trust(handle, trust, config.key_service.endpoints.clone());

@@ -4,12 +4,8 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use prometheus::{
-    Gauge, IntGauge, IntGaugeVec, Opts,
-    core::{Collector, Desc},
-    proto::MetricFamily,
-};
-use strongroom_runtime::{Condition, socket::Refusals};
+use prometheus::{Gauge, IntGauge, IntGaugeVec, Opts, core::Collector};
+use strongroom_runtime::{Condition, metrics::Computed, socket::Refusals};
 use tokio::sync::watch;
 
 use crate::{
@@ -101,7 +97,9 @@ impl Exposition {
     pub fn certificate(&mut self, expiry: watch::Receiver<Expiry>) {
         self.expiry = Some(expiry);
     }
+}
 
+impl Computed for Exposition {
     fn update(&self) {
         let View { health, last_good } = self.board.view();
         self.usable.set(i64::from(self.board.usable().is_ok()));
@@ -140,8 +138,8 @@ impl Exposition {
         }
     }
 
-    fn collectors(&self) -> [&dyn Collector; 10] {
-        [
+    fn collectors(&self) -> Vec<&dyn Collector> {
+        vec![
             &self.usable,
             &self.health,
             &self.refused,
@@ -153,23 +151,6 @@ impl Exposition {
             &self.path_up,
             &self.certificate_not_after,
         ]
-    }
-}
-
-impl Collector for Exposition {
-    fn desc(&self) -> Vec<&Desc> {
-        self.collectors()
-            .iter()
-            .flat_map(|collector| collector.desc())
-            .collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        self.update();
-        self.collectors()
-            .iter()
-            .flat_map(|collector| collector.collect())
-            .collect()
     }
 }
 

@@ -97,7 +97,7 @@ pub fn start_at(handle: &Handle, config: &Config, clock: Arc<dyn Clock>) -> Resu
     if let Some(expiry) = spawn_renewal(handle, config, &upstream, clock) {
         exposition.certificate(expiry);
     }
-    handle.metrics.register_collector(exposition);
+    handle.metrics.computed(exposition);
     let condition = handle.readiness.condition("key-service");
     spawn_readiness(handle, board.clone(), condition);
 

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, PullingGauge, Registry, TextEncoder, core::Collector,
+    IntGaugeVec, Opts, PullingGauge, Registry, TextEncoder,
+    core::{Collector, Desc},
+    proto::MetricFamily,
 };
 
 /// From a hundred microseconds to ten seconds: a token answers in a few milliseconds, a deadline ends at two seconds.
@@ -103,6 +105,11 @@ impl Metrics {
         self.register(Ok(collector));
     }
 
+    /// Registers metrics that are computed when they are read; their owner chose the names.
+    pub fn computed(&self, metrics: impl Computed) {
+        self.add(Box::new(AtReading(metrics)));
+    }
+
     /// Prints all metrics in Prometheus' text format.
     pub fn encode(&self) -> Vec<u8> {
         let mut text = Vec::new();
@@ -133,10 +140,41 @@ impl Metrics {
     {
         let collector =
             collector.expect("names and labels of metrics are constants that are valid");
-        self.registry
-            .register(Box::new(collector.clone()))
-            .expect("each metric is registered once, when its owner is built");
+        self.add(Box::new(collector.clone()));
         collector
+    }
+
+    fn add(&self, collector: Box<dyn Collector>) {
+        self.registry
+            .register(collector)
+            .expect("each metric is registered once, when its owner is built");
+    }
+}
+
+/// Metrics that are computed when they are read, so that they never say something else than their owner does.
+pub trait Computed: Send + Sync + 'static {
+    /// Sets all of them.
+    fn update(&self);
+
+    /// All of them; they are registered nowhere else.
+    fn collectors(&self) -> Vec<&dyn Collector>;
+}
+
+struct AtReading<T>(T);
+
+impl<T: Computed> Collector for AtReading<T> {
+    fn desc(&self) -> Vec<&Desc> {
+        let collectors = self.0.collectors();
+        collectors.into_iter().flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.0.update();
+        let collectors = self.0.collectors();
+        collectors
+            .into_iter()
+            .flat_map(Collector::collect)
+            .collect()
     }
 }
 
