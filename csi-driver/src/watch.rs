@@ -70,7 +70,7 @@ fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + share / 2.0)
 }
 
-/// Waits until there is a volume that can be watched.
+/// Waits until there is a volume.
 async fn until_wanted(table: &Table) {
     let mut changes = table.changes();
     while wanted(table).is_empty() {
@@ -141,6 +141,7 @@ async fn announce(table: &Table, sender: mpsc::Sender<WatchRequest>) -> Infallib
                     Some(subscription) => Change::Add(subscription),
                     None => continue,
                 },
+                Step::Untold(name) => Change::Untold(name),
                 Step::Remove(name) => Change::Remove(name),
             };
             let request = WatchRequest {
@@ -153,25 +154,26 @@ async fn announce(table: &Table, sender: mpsc::Sender<WatchRequest>) -> Infallib
     }
 }
 
-/// Volumes that can be watched, by name, each with the number of its subscription.
-type Wanted = BTreeMap<String, (u64, Arc<Volume>)>;
+/// Volumes by name, each with the number of its subscription; none while there is no token for it.
+type Wanted = BTreeMap<String, (Option<u64>, Arc<Volume>)>;
 
 fn wanted(table: &Table) -> Wanted {
     let entry = |volume: Arc<Volume>| {
         let state = volume.state();
-        state.access?;
-        Some((volume.target.to_string(), (state.subscription, volume)))
+        let subscription = state.access.map(|_| state.subscription);
+        (volume.target.to_string(), (subscription, volume))
     };
-    table.volumes().into_iter().filter_map(entry).collect()
+    table.volumes().into_iter().map(entry).collect()
 }
 
 enum Step {
     Add(Arc<Volume>),
+    Untold(String),
     Remove(String),
 }
 
 /// What has to be said so that the key service knows what is wanted.
-fn difference(sent: &mut BTreeMap<String, u64>, wanted: &Wanted) -> Vec<Step> {
+fn difference(sent: &mut BTreeMap<String, Option<u64>>, wanted: &Wanted) -> Vec<Step> {
     let gone: Vec<String> = sent
         .keys()
         .filter(|name| !wanted.contains_key(*name))
@@ -183,9 +185,13 @@ fn difference(sent: &mut BTreeMap<String, u64>, wanted: &Wanted) -> Vec<Step> {
         steps.push(Step::Remove(name));
     }
     for (name, (subscription, volume)) in wanted {
-        if sent.insert(name.clone(), *subscription) != Some(*subscription) {
-            steps.push(Step::Add(volume.clone()));
+        if sent.insert(name.clone(), *subscription) == Some(*subscription) {
+            continue;
         }
+        steps.push(match subscription {
+            Some(_) => Step::Add(volume.clone()),
+            None => Step::Untold(name.clone()),
+        });
     }
     steps
 }
@@ -229,9 +235,10 @@ mod tests {
         table.announce(&turn);
     }
 
-    fn told(sent: &mut BTreeMap<String, u64>, table: &Table) -> Vec<String> {
+    fn told(sent: &mut BTreeMap<String, Option<u64>>, table: &Table) -> Vec<String> {
         let text = |step| match step {
             Step::Add(volume) => format!("+{}", volume.target),
+            Step::Untold(name) => format!("?{name}"),
             Step::Remove(name) => format!("-{name}"),
         };
         let steps = difference(sent, &wanted(table));
@@ -243,10 +250,11 @@ mod tests {
         let (table, mut sent) = (Table::default(), BTreeMap::new());
         // Found after a restart: nothing can be asked for it yet.
         drop(table.turn(&target("found")).await);
-        assert_eq!(told(&mut sent, &table), [""; 0]);
+        assert_eq!(told(&mut sent, &table), ["?uid/found"]);
         publish(&table, "a").await;
         publish(&table, "b").await;
-        assert_eq!(told(&mut sent, &table), ["+uid/a", "+uid/b"]);
+        publish(&table, "found").await;
+        assert_eq!(told(&mut sent, &table), ["+uid/a", "+uid/b", "+uid/found"]);
         assert_eq!(told(&mut sent, &table), [""; 0]);
         publish(&table, "b").await;
         table.forget(table.turn(&target("a")).await);

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     registry::ChangeError,
-    service::{Service, TOLD_WITHIN},
+    service::{HERE_WITHIN, Service, TOLD_WITHIN},
 };
 
 /// Refusals are folded by the second.
@@ -238,9 +238,12 @@ pub(crate) async fn count_volumes(
             () = tokio::time::sleep(VOLUMES_LOOK) => {}
             () = &mut shutdown => return Ok(()),
         }
-        if began.elapsed() >= TOLD_WITHIN {
+        let elapsed = began.elapsed();
+        if elapsed >= TOLD_WITHIN {
             consumers.settle();
             consumers.forget_untold(Instant::now() - TOLD_WITHIN);
+        } else if elapsed >= HERE_WITHIN {
+            consumers.settle_if_told();
         }
     }
 }

@@ -29,8 +29,8 @@ pub use operator::{
     WantedRing, WantedSecret, WatchEnd,
 };
 pub use pods::{
-    Consumed, Consumers, Driver, Event, File, PodError, PodsMetrics, SecretKey, Session,
-    Subscription, TOLD_WITHIN, Volume, VolumeRequest, Wanted, Whose, Workloads,
+    Consumed, Consumers, Driver, Event, File, HERE_WITHIN, PodError, PodsMetrics, SecretKey,
+    Session, Subscription, TOLD_WITHIN, Volume, VolumeRequest, Wanted, Whose, Workloads,
 };
 use rotation::when;
 pub use rotation::{RotationMetrics, RotationRequest};

@@ -183,6 +183,10 @@ fn next_driver_takes_the_volumes_over() {
             let driver = stage.start().await;
             assert_eq!(driver.metric("strongroom_csi_driver_volumes"), "1");
             assert_eq!(stage.password(), "first");
+            eventually("the key service is told that it is there", async || {
+                stage.fake.facts().untold.len() == 1
+            })
+            .await;
             driver.publish(&stage).await.unwrap();
             assert_eq!(stage.password(), "second");
             eventually("the volume is subscribed", async || {

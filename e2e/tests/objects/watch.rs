@@ -17,6 +17,9 @@ use super::support::{API, Clusters, DRIVER, Process, object, reader, up, with_to
 /// Far more than an event takes; nobody waits for it unless something is wrong.
 const EVENT: Duration = Duration::from_secs(20);
 
+/// More than what drivers get to open their streams after a start.
+const HERE: Duration = Duration::from_secs(40);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_of_others_and_readers_are_told() -> Result<()> {
     let world = up("objects-watch", 29_160)?;
@@ -71,16 +74,31 @@ async fn after_a_start_volumes_of_older_secrets_may_be_missing() -> Result<()> {
     let db = object("payments", "uid-of-payments", "db", "db-1");
     let operator = Process::of(&world, &world.east).await?;
     operator.ring(&ring, Vec::new()).await??;
-    let made = operator.secret(&db, "main", Vec::new()).await??;
+    let access = || vec![reader(&API)];
+    let made = operator.secret(&db, "main", access()).await??;
     ensure!(!made.consumers_pending);
 
     world.restart()?;
     let operator = Process::of(&world, &world.east).await?;
-    let older = operator.secret(&db, "main", Vec::new()).await??;
+    let older = operator.secret(&db, "main", access()).await??;
     ensure!(older.consumers_pending);
     let api = object("payments", "uid-of-payments", "api", "api-1");
     let younger = operator.secret(&api, "main", Vec::new()).await??;
     ensure!(!younger.consumers_pending);
+
+    // A driver that was started with it names what it cannot tell of, and is waited for.
+    let mut events = watch(&operator).await?;
+    let (volumes, sent) = mpsc::channel(8);
+    let _driver = follow(&world, sent).await?;
+    volumes.send(untold()).await?;
+    tokio::time::sleep(HERE).await;
+    let waiting = operator.secret(&db, "main", access()).await??;
+    ensure!(waiting.consumers_pending);
+    volumes.send(subscription(&world, "")?).await?;
+    until(&operator, &mut events, &db, (1, 0)).await?;
+    ensure!(next(&mut events).await? == "MANAGED_SECRET payments/db");
+    let told = operator.secret(&db, "main", access()).await??;
+    ensure!(consumers(&told) == (1, 0) && !told.consumers_pending);
     world.down()
 }
 
@@ -138,6 +156,12 @@ async fn until(
 
 fn consumers(state: &SecretState) -> (u32, u32) {
     (state.consumers, state.consumers_current)
+}
+
+fn untold() -> WatchRequest {
+    WatchRequest {
+        change: Some(Change::Untold("secrets".to_owned())),
+    }
 }
 
 fn removal() -> WatchRequest {

@@ -94,16 +94,19 @@ fn subscription(add: wire::VolumeSubscription) -> Result<Subscription, Status> {
         want,
         have,
     } = add;
-    if !(1..=VOLUME_NAME_MAX).contains(&volume.len()) {
-        return Err(Status::invalid_argument(format!(
-            "volume: 1 to {VOLUME_NAME_MAX} bytes"
-        )));
-    }
     Ok(Subscription {
-        volume,
+        volume: named(volume)?,
         request: volume_request(pod_token, pod_uid, want)?,
         have: short_etag(have)?,
     })
+}
+
+fn named(volume: String) -> Result<String, Status> {
+    if (1..=VOLUME_NAME_MAX).contains(&volume.len()) {
+        return Ok(volume);
+    }
+    let sentence = format!("volume: 1 to {VOLUME_NAME_MAX} bytes");
+    Err(Status::invalid_argument(sentence))
 }
 
 fn event(event: Event) -> wire::WatchEvent {
@@ -219,6 +222,10 @@ async fn take(session: &mut Session, message: wire::WatchRequest) -> Result<Vec<
         }
         Some(watch_request::Change::Remove(volume)) => {
             session.remove(&volume);
+            Ok(Vec::new())
+        }
+        Some(watch_request::Change::Untold(volume)) => {
+            session.untold(&named(volume)?);
             Ok(Vec::new())
         }
         None => Err(Status::invalid_argument("change: is required")),

@@ -17,7 +17,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-pub use consumers::{Consumed, Consumers, SecretKey, TOLD_WITHIN};
+pub use consumers::{Consumed, Consumers, HERE_WITHIN, SecretKey, TOLD_WITHIN};
 pub use error::{PodError, Whose};
 pub use metrics::PodsMetrics;
 pub use plan::Wanted;

@@ -17,8 +17,8 @@ use crate::{
 /// make it; a CryptoKey by a new `spec.rotation.requestID`. Either is done once, by the operator and the key service.
 ///
 /// Without --wait the command ends as soon as the wish is written. With --wait it ends when the new version is made, and
-/// for a secret, when every volume that follows it holds the new version; with exit code 3 at the timeout. A key service that
-/// was just started may take three minutes to know all volumes of an older secret.
+/// for a secret, when every volume that follows it holds the new version; with exit code 3 at the timeout. After its start
+/// the key service takes half a minute to know all volumes of an older secret, and three minutes at most.
 #[derive(Debug, Group)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct RotateArgs {

@@ -156,8 +156,9 @@ pub struct ManagedSecretStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub version: Option<String>,
-    /// Volumes of pods that hold this version, of all that follow the secret, such as 11/12. Empty for up to three minutes after
-    /// the key service was started, while drivers may not have told of all volumes that this version has to reach.
+    /// Volumes of pods that hold this version, of all that follow the secret, such as 11/12. Empty for half a minute,
+    /// and three minutes at most, after the key service was started, while drivers tell of the volumes that a new version has to
+    /// reach.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub consumers: Option<String>,

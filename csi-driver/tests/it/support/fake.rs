@@ -2,7 +2,7 @@
 //! one cannot be made to do. The real one is in the stories.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::SocketAddr,
     path::Path,
@@ -48,6 +48,8 @@ pub(crate) struct Facts {
     pub(crate) reads: Vec<String>,
     /// What is subscribed, by name.
     pub(crate) subscriptions: BTreeMap<String, VolumeSubscription>,
+    /// Names of volumes for which the driver had no token.
+    pub(crate) untold: BTreeSet<String>,
     streams: Vec<Sender<Result<WatchEvent, Status>>>,
     /// How often everybody was hung up.
     hang_ups: usize,
@@ -89,6 +91,7 @@ impl Fake {
                 epoch: 1,
                 reads: Vec::new(),
                 subscriptions: BTreeMap::new(),
+                untold: BTreeSet::new(),
                 streams: Vec::new(),
                 hang_ups: 0,
             })),
@@ -244,6 +247,9 @@ impl Pods for Fake {
                     }
                     Some(Change::Remove(name)) => {
                         facts.subscriptions.remove(&name);
+                    }
+                    Some(Change::Untold(name)) => {
+                        facts.untold.insert(name);
                     }
                     None => {}
                 }

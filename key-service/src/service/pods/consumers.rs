@@ -4,7 +4,7 @@
 //! these versions; where it is another, it holds what it was last known to hold.
 //!
 //! A driver that has lost its stream, or a pod's token, comes back with kubelet's next publish at the latest. Its volumes are
-//! counted until then; and until then a process that has just started does not know all of them.
+//! counted until then; and until then a process that has just started may not know all of them.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -21,6 +21,9 @@ use crate::registry::SecretName;
 /// A driver has told of all its volumes again after this time: kubelet publishes a volume anew every 60 to 150 seconds, and
 /// brings the token with which it can be followed.
 pub const TOLD_WITHIN: Duration = Duration::from_secs(180);
+/// A driver that is there has opened its stream after this time, and said of which volumes it cannot tell yet: it tries every
+/// ten seconds at least.
+pub const HERE_WITHIN: Duration = Duration::from_secs(30);
 /// Most volumes of a node that are counted while nobody tells of them: as many as one stream can tell of.
 const UNTOLD_MAX: usize = VOLUMES_MAX;
 /// Changes that a slow listener may be behind before he has to look at everything again.
@@ -88,8 +91,10 @@ enum Told {
 struct Pending {
     /// Nothing can have followed what was made later.
     began: UnixMillis,
-    /// Whom the count was told of without them.
+    /// Whose count was told without them.
     asked: BTreeSet<SecretKey>,
+    /// Volumes that are there, and for which their drivers have no tokens.
+    untold: HashSet<VolumeKey>,
 }
 
 /// The volumes of one stream.
@@ -111,6 +116,7 @@ impl Consumers {
             pending: Some(Pending {
                 began,
                 asked: BTreeSet::new(),
+                untold: HashSet::new(),
             }),
         };
         Self {
@@ -144,6 +150,15 @@ impl Consumers {
             volumes,
             current,
             pending: table.is_pending(secret, made),
+        }
+    }
+
+    /// All drivers that are there have said what they have: unless something is missing, this was all.
+    pub fn settle_if_told(&self) {
+        let is_told = |pending: &Pending| pending.untold.is_empty();
+        let is_told = self.table().pending.as_ref().is_some_and(is_told);
+        if is_told {
+            self.settle();
         }
     }
 
@@ -192,6 +207,22 @@ impl Consumers {
 }
 
 impl Table {
+    fn untold(&mut self, volume: VolumeKey) {
+        let is_known = self.volumes.contains_key(&volume);
+        if let Some(pending) = self.pending.as_mut().filter(|_| !is_known) {
+            let of_node = pending.untold.iter().filter(|(node, _)| *node == volume.0);
+            if of_node.count() < UNTOLD_MAX {
+                pending.untold.insert(volume);
+            }
+        }
+    }
+
+    fn is_told(&mut self, volume: &VolumeKey) {
+        if let Some(pending) = &mut self.pending {
+            pending.untold.remove(volume);
+        }
+    }
+
     fn is_pending(&mut self, secret: SecretKey, made: UnixMillis) -> bool {
         let Some(pending) = &mut self.pending else {
             return false;
@@ -251,6 +282,7 @@ impl Followed {
     pub(super) fn follow(&self, volume: &str, tenant: &Tenant, held: Held) {
         let volume = (self.node.clone(), volume.to_owned());
         let mut table = self.consumers.table();
+        table.is_told(&volume);
         let mut before: BTreeMap<_, _> = table.remove(&volume).into_iter().collect();
         let names: Vec<_> = held.keys().cloned().collect();
         let mut changed = Vec::new();
@@ -276,10 +308,17 @@ impl Followed {
         self.consumers.announce(changed);
     }
 
+    /// There is a volume of which its driver cannot tell yet.
+    pub(super) fn untold(&self, volume: &str) {
+        let volume = (self.node.clone(), volume.to_owned());
+        self.consumers.table().untold(volume);
+    }
+
     /// A volume follows nothing any more.
     pub(super) fn forget(&self, volume: &str) {
         let volume = (self.node.clone(), volume.to_owned());
         let mut table = self.consumers.table();
+        table.is_told(&volume);
         let another = |told| matches!(told, Told::By(stream) if stream != self.stream);
         if table
             .volumes

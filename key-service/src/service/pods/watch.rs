@@ -129,6 +129,7 @@ impl Session {
             Err(error) => {
                 if error.is_expiry() {
                     self.followed.lose([volume.as_str()]);
+                    self.followed.untold(&volume);
                 } else {
                     self.followed.forget(&volume);
                 }
@@ -175,6 +176,11 @@ impl Session {
             told: have,
         };
         Ok((watched, held))
+    }
+
+    /// There is a volume that the driver cannot add before it has a token for it.
+    pub fn untold(&self, volume: &str) {
+        self.followed.untold(volume);
     }
 
     /// Watches a volume no more.

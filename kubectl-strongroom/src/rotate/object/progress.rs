@@ -59,7 +59,7 @@ pub(super) fn of_volumes(secret: Option<&ManagedSecret>, version: &str) -> Progr
             Progress::Waiting(format!("{current} of {all} volumes hold the new version"))
         }
         None => waiting(
-            "which volumes hold the new version is not known yet: the key service was started less than three minutes ago",
+            "which volumes hold the new version is not known yet: drivers tell the key service after its start",
         ),
     }
 }

@@ -168,6 +168,40 @@ fn what_was_there_before_the_process_is_pending_and_told_once_it_is_settled() {
 }
 
 #[test]
+fn a_driver_that_cannot_tell_of_a_volume_holds_the_end_of_the_pending_up() {
+    let consumers = Consumers::since(BEGAN);
+    let pending = || look(&consumers, "db", 0, "1.1").pending;
+    let stream = consumers.open(node(1));
+    for volume in ["a", "b", "c"] {
+        stream.untold(volume);
+    }
+    consumers.settle_if_told();
+    stream.follow("a", &tenant(), held(&[("db", Some("1.1"))]));
+    stream.forget("b");
+    // Of this one it has told before.
+    stream.untold("a");
+    consumers.settle_if_told();
+    assert!(pending());
+    // On another stream it comes, too.
+    drop(stream);
+    let stream = consumers.open(node(1));
+    stream.follow("c", &tenant(), held(&[("db", Some("1.1"))]));
+    assert!(pending());
+    consumers.settle_if_told();
+    assert!(!pending());
+    stream.untold("d");
+    assert!(!pending());
+
+    let consumers = Consumers::since(BEGAN);
+    let stream = consumers.open(node(1));
+    for volume in 0..=UNTOLD_MAX {
+        stream.untold(&volume.to_string());
+    }
+    let kept = consumers.table().pending.as_ref().map(|it| it.untold.len());
+    assert_eq!(kept, Some(UNTOLD_MAX));
+}
+
+#[test]
 fn a_node_that_comes_and_goes_has_no_more_volumes_than_one_stream() {
     let consumers = settled();
     let elsewhere = consumers.open(node(2));
