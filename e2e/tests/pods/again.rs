@@ -14,10 +14,14 @@ use strongroom_e2e::{
     delivery::Delivery,
     published::{Driver, Volume},
     tenant,
+    world::wait,
 };
 use strongroom_hack::installation::Program;
 
 const PUBLISHES: usize = 1000;
+/// Asked for after everything else, so that the log holds all of it once it holds this.
+const LAST: &str = "kube-public";
+const LOGGED: Duration = Duration::from_secs(30);
 const REFRESHES: &str = "strongroom_csi_driver_refreshes_total";
 
 /// What a file is and when it last changed, and how.
@@ -63,7 +67,12 @@ fn thousand_publishes_are_one_mount_and_touch_no_file() -> Result<()> {
         asked >= same && asked <= same + 10.0,
         "{asked} reads for {same} publishes"
     );
-    let writes = writes(&story.node()?.audit_log(), audited)?;
+    let log = story.node()?.audit_log();
+    cluster.kubectl(&["get", "namespace", LAST])?;
+    wait(LOGGED, "the API server has logged all of it", || {
+        Ok(!requests(&log, audited, |event| event["objectRef"]["name"] == LAST)?.is_empty())
+    })?;
+    let writes = requests(&log, audited, is_ours)?;
     ensure!(writes.is_empty(), "written to the API server: {writes:?}");
 
     delays.sort_unstable();
@@ -136,29 +145,26 @@ fn reads(story: &Delivery) -> Result<f64> {
     Ok(counts.sum())
 }
 
-/// The writes about the pod's namespace, and everything that the driver's account asked for, from a place in the log on.
-fn writes(log: &Path, from: usize) -> Result<Vec<String>> {
+/// Writes about the pod's namespace, and everything that the driver's account asks for.
+fn is_ours(event: &Value) -> bool {
+    let verb = event["verb"].as_str().unwrap_or_default();
+    let is_write = !["get", "list", "watch"].contains(&verb);
+    is_write && event["objectRef"]["namespace"] == "payments"
+        || event["user"]["username"] == "system:serviceaccount:strongroom-csi:csi-driver"
+}
+
+/// What the API server was asked for, from a place in its log on.
+fn requests(log: &Path, from: usize, are: impl Fn(&Value) -> bool) -> Result<Vec<String>> {
     let text = fs::read(log)?;
     let text = String::from_utf8_lossy(&text[from..]);
     let mut found = Vec::new();
     // The last line may not be whole yet.
-    let lines = text.lines().filter(|line| line.ends_with('}'));
-    let mut seen = 0;
-    for line in lines {
+    for line in text.lines().filter(|line| line.ends_with('}')) {
         let event: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
-        seen += 1;
-        let verb = event["verb"].as_str().unwrap_or_default();
-        let user = event["user"]["username"].as_str().unwrap_or_default();
-        let is_write = !["get", "list", "watch"].contains(&verb);
-        if is_write && event["objectRef"]["namespace"] == "payments"
-            || user == "system:serviceaccount:strongroom-csi:csi-driver"
-        {
+        if are(&event) {
+            let (verb, user) = (&event["verb"], &event["user"]["username"]);
             found.push(format!("{verb} {} by {user}", event["requestURI"]));
         }
     }
-    ensure!(
-        seen > 0,
-        "the API server logged nothing, not even kubelet's leases"
-    );
     Ok(found)
 }

@@ -217,7 +217,7 @@ impl Table {
         }
     }
 
-    fn is_told(&mut self, volume: &VolumeKey) {
+    fn told(&mut self, volume: &VolumeKey) {
         if let Some(pending) = &mut self.pending {
             pending.untold.remove(volume);
         }
@@ -282,7 +282,7 @@ impl Followed {
     pub(super) fn follow(&self, volume: &str, tenant: &Tenant, held: Held) {
         let volume = (self.node.clone(), volume.to_owned());
         let mut table = self.consumers.table();
-        table.is_told(&volume);
+        table.told(&volume);
         let mut before: BTreeMap<_, _> = table.remove(&volume).into_iter().collect();
         let names: Vec<_> = held.keys().cloned().collect();
         let mut changed = Vec::new();
@@ -318,7 +318,7 @@ impl Followed {
     pub(super) fn forget(&self, volume: &str) {
         let volume = (self.node.clone(), volume.to_owned());
         let mut table = self.consumers.table();
-        table.is_told(&volume);
+        table.told(&volume);
         let another = |told| matches!(told, Told::By(stream) if stream != self.stream);
         if table
             .volumes
