@@ -155,11 +155,9 @@ impl Consumers {
 
     /// All drivers that are there have said what they have: unless something is missing, this was all.
     pub fn settle_if_told(&self) {
-        let is_told = |pending: &Pending| pending.untold.is_empty();
-        let is_told = self.table().pending.as_ref().is_some_and(is_told);
-        if is_told {
-            self.settle();
-        }
+        let is_told = |pending: &mut Pending| pending.untold.is_empty();
+        let pending = self.table().pending.take_if(is_told);
+        self.announce(pending.into_iter().flat_map(|pending| pending.asked));
     }
 
     /// All drivers have told by now. Who was told a count without them hears of it.
