@@ -184,7 +184,14 @@ fn file_that_was_edited_stays_unless_told_otherwise() {
         let plan = plan(&settings, &host);
         assert_eq!(plan.refusals, []);
         let of = |planned: &&super::plan::Planned| matches!(&planned.step, Step::Put(entry) if entry.path == Path::new(path));
-        plan.steps.iter().find(of).unwrap().state
+        let state = plan.steps.iter().find(of).unwrap().state;
+        let sum = Report::new(&plan, &host, &settings).plan_text();
+        assert_eq!(
+            sum.ends_with(", 1 edited by hand and left alone.\n"),
+            state == State::Edited,
+            "{sum}"
+        );
+        state
     };
     assert_eq!(edited(&[]), State::Edited);
     assert_eq!(edited(&["--overwrite"]), State::Changed);
@@ -376,6 +383,22 @@ fn api_server_that_does_not_wait_is_shown_how() {
         older.contains("instead of the one with strongroom.dev/kms-plugin:1.2.2"),
         "{older}"
     );
+}
+
+#[test]
+fn all_that_the_api_server_lacks_is_listed() {
+    let settings = settings(&[]);
+    let host = done(&settings);
+    let text = Report::new(&plan(&settings, &host), &host, &settings).end_text();
+    let left: Vec<&str> = text.lines().map(str::trim).collect();
+    for line in [
+        "flag    --encryption-provider-config=/etc/strongroom/apiserver/encryption.yaml",
+        "flag    --encryption-provider-config-automatic-reload=true",
+        "folder  /etc/strongroom/apiserver, as a hostPath of type Directory at the same path",
+        "folder  /var/lib/strongroom/sockets/apiserver, as a hostPath of type Directory at the same path",
+    ] {
+        assert!(left.contains(&line), "{line} is not in\n{text}");
+    }
 }
 
 #[test]

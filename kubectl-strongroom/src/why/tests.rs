@@ -223,6 +223,10 @@ fn what_is_optional_holds_nobody_up() {
     let files = "[{path: a, from: {secret: nowhere, field: x}}]";
     let scene = scene.with("SecretBundle", "api", &["spec", "files"], files);
     let expected = "Broken: there is no ManagedSecret payments/nowhere".to_owned();
+    assert_eq!(sentence(&scene), (Exit::Failed, expected.clone()));
+    // Two files of one field: one of them is asked for all the same.
+    let files = "[{path: a, optional: true, from: {secret: nowhere, field: x}}, {path: b, from: {secret: nowhere, field: x}}]";
+    let scene = scene.with("SecretBundle", "api", &["spec", "files"], files);
     assert_eq!(sentence(&scene), (Exit::Failed, expected));
 }
 
@@ -253,6 +257,11 @@ fn a_missing_bundle_and_a_volume_that_asks_for_nothing_are_broken() {
         "Broken: the volume must be read-only: add `readOnly: true` under csi in the pod's volume"
     ]
     .assert_eq(&text);
+    let twice = "[{name: v, csi: {driver: csi.strongroom.dev, readOnly: true, volumeAttributes: {secrets: 'db,db'}}}]";
+    let scene = scene.with("Pod", "api", &["spec", "volumes"], twice);
+    let (exit, text) = sentence(&scene);
+    assert_eq!(exit, Exit::Failed);
+    assert!(text.ends_with("separated by commas, each once"), "{text}");
 }
 
 #[test]
@@ -389,13 +398,20 @@ fn a_node_without_the_driver_is_named() {
     assert_eq!(sentence(&scene).0, Exit::Failed);
 }
 
+/// A scene in which the mount failed at a minute, and kubelet has an answer of the driver to show for it.
+fn failed_mount(mut scene: Scene, minute: u8, answer: &str) -> Scene {
+    let event = format!(
+        "{{kind: Event, metadata: {{name: e}}, reason: FailedMount, lastTimestamp: '2026-11-22T04:{minute:02}:00Z', \
+         message: 'MountVolume.SetUp failed for volume \"secrets\" : rpc error: code = {answer}'}}"
+    );
+    scene.0.push(serde_yaml_ng::from_str(&event).unwrap());
+    scene
+}
+
 #[test]
 fn kubelets_word_counts_only_when_nothing_else_explains_it() {
-    let event = "{kind: Event, metadata: {name: e}, reason: FailedMount, lastTimestamp: '2026-11-22T04:00:00Z', message: \
-                 'MountVolume.SetUp failed for volume \"secrets\" : rpc error: code = Unavailable desc = the key service \
-                 cannot be reached'}";
-    let mut scene = Scene::new();
-    scene.0.push(serde_yaml_ng::from_str(event).unwrap());
+    let answer = "Unavailable desc = the key service cannot be reached";
+    let scene = failed_mount(Scene::new(), 0, answer);
     assert_eq!(sentence(&scene).0, Exit::Ok);
     let scene = scene.with("Pod", "api", &["status", "phase"], "Pending");
     let expected = "Not yet: kubelet said last: the key service cannot be reached".to_owned();
@@ -404,6 +420,29 @@ fn kubelets_word_counts_only_when_nothing_else_explains_it() {
         .with("ManagedSecret", "db", &["status", "access"], "[]")
         .with("ManagedSecret", "db", &["spec", "access"], "[]");
     assert_eq!(sentence(&scene).0, Exit::Denied);
+    let report = Report::new(&scene.observed(scene.pod()), jiff::Timestamp::UNIX_EPOCH);
+    let json = serde_json::to_string(&report).unwrap();
+    assert!(!json.contains("Kubelet"), "{json}");
+}
+
+#[test]
+fn kubelets_last_word_counts_and_its_code_tells_whose_turn_it_is() {
+    let pending = || Scene::new().with("Pod", "api", &["status", "phase"], "Pending");
+    let scene = failed_mount(pending(), 1, "Unavailable desc = first");
+    let scene = failed_mount(scene, 9, "PermissionDenied desc = last");
+    let scene = failed_mount(scene, 5, "Internal desc = between");
+    let expected = "Denied: kubelet said last: last".to_owned();
+    assert_eq!(sentence(&scene), (Exit::Denied, expected));
+    for (code, exit) in [
+        ("Unauthenticated", Exit::Denied),
+        ("FailedPrecondition", Exit::NotYet),
+        ("DeadlineExceeded", Exit::NotYet),
+        ("Aborted", Exit::NotYet),
+        ("Internal", Exit::Failed),
+    ] {
+        let scene = failed_mount(pending(), 0, &format!("{code} desc = x"));
+        assert_eq!(sentence(&scene).0, exit, "{code}");
+    }
 }
 
 #[test]
@@ -432,6 +471,19 @@ fn what_the_user_may_not_see_is_taken_for_whole_and_named() {
         Nothing that was seen is broken on the way of Pod payments/api.
     "#]],
     );
+}
+
+#[test]
+fn a_role_that_a_hidden_ring_may_give_is_not_denied() {
+    let scene = Scene::new()
+        .with("ManagedSecret", "db", &["spec", "access"], "[]")
+        .with("ManagedSecret", "db", &["status", "access"], "[]");
+    let mut observed = scene.observed(scene.pod());
+    observed.rings = Seen::Hidden("you may not".to_owned());
+    let report = Report::new(&observed, jiff::Timestamp::UNIX_EPOCH);
+    assert_eq!(report.exit(), Exit::Ok);
+    let text = report.text();
+    assert!(text.contains("which you may not see, can"), "{text}");
 }
 
 #[test]
@@ -478,6 +530,9 @@ fn what_the_key_service_says_is_newer_than_a_status() {
     observed.instance = Some(Ok(instance));
     let text = Report::new(&observed, jiff::Timestamp::UNIX_EPOCH).text();
     assert!(text.contains("version 1.4"), "{text}");
+    // The status still has the binding that the key service does not have any more.
+    let has_access = |line: &str| line.starts_with("NOT YET") && line.contains("sa/api on msec/db");
+    assert!(text.lines().any(has_access), "{text}");
     observed.instance = Some(Err("cannot reach it".to_owned()));
     let report = Report::new(&observed, jiff::Timestamp::UNIX_EPOCH);
     assert_eq!(report.exit(), Exit::Ok);
@@ -535,6 +590,17 @@ fn several_rings_must_be_told_apart() {
     assert_eq!(exit, Exit::Failed);
     expect!["Broken: namespace payments has several KeyRings; name one under spec.keyRingRef"]
         .assert_eq(&text);
+    // What one of them binds says nothing before it is the one.
+    let bound = "[{role: SecretReader, serviceAccount: api, uid: uid-of-api}]";
+    let scene = scene
+        .with("ManagedSecret", "db", &["status", "access"], "[]")
+        .with("KeyRing", "payments", &["status", "access"], bound);
+    let report = Report::new(&scene.observed(scene.pod()), jiff::Timestamp::UNIX_EPOCH);
+    assert!(
+        !report.text().contains("of KeyRing payments"),
+        "{}",
+        report.text()
+    );
     let named = scene.with(
         "ManagedSecret",
         "db",
@@ -542,7 +608,7 @@ fn several_rings_must_be_told_apart() {
         "{name: gone}",
     );
     let (_, text) = sentence(&named);
-    expect!["Broken: there is no KeyRing payments/gone; the platform makes it"].assert_eq(&text);
+    expect!["Not yet: ServiceAccount payments/api stands under spec.access, and is bound when the operator has told the key service"].assert_eq(&text);
 }
 
 #[test]
