@@ -10,11 +10,16 @@ pub fn blocks(page: &'static str, section: u32) -> Result<Vec<&'static str>> {
     let heading = format!("\n## {section}. ");
     let (_, text) = page.split_once(&heading).context("no such section")?;
     let text = text.split("\n## ").next().unwrap_or(text);
-    let blocks: Vec<_> = text
-        .split("```sh\n")
-        .skip(1)
-        .filter_map(|rest| rest.split("```").next())
-        .collect();
+    let blocks = fenced(text, "sh");
     ensure!(!blocks.is_empty(), "section {section} has no commands");
     Ok(blocks)
+}
+
+/// All blocks of a language, in their order.
+pub fn fenced(text: &'static str, language: &str) -> Vec<&'static str> {
+    text.split("```")
+        .skip(1)
+        .step_by(2)
+        .filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n'))
+        .collect()
 }

@@ -1,10 +1,8 @@
-//! The commands of the how-to for secrets in pods, as they stand on the page, on a node that really runs.
-#![forbid(unsafe_code)]
+//! Somebody who reads a page and types its commands.
 
 use std::{env, ffi::OsString, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use strongroom_e2e::page;
 use strongroom_hack::{
     charts,
     cluster::{Options, ScopedCluster},
@@ -12,29 +10,23 @@ use strongroom_hack::{
     programs::{Build, Programs},
 };
 
-const PAGE: &str = include_str!("../../docs/how-to/secrets-in-pods.md");
-
-#[test]
-fn commands_of_the_how_to_bring_a_secret_into_a_pod() -> Result<()> {
-    let reader = Reader::start()?;
-    let mut said = String::new();
-    for section in 1..=5 {
-        said = reader.run(&page::blocks(PAGE, section)?.join("\n"))?;
-    }
-    ensure!(said.contains("version 2 of the password"), "{said}");
-    Ok(())
+/// What commands printed, and how they ended.
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) error: String,
 }
 
 /// Somebody with a shell in the checkout and the rights of the cluster's administrator.
-struct Reader {
+pub(crate) struct Reader {
     cluster: ScopedCluster,
     path: OsString,
 }
 
 impl Reader {
-    fn start() -> Result<Self> {
+    pub(crate) fn start(name: &str) -> Result<Self> {
         let images = image::write(&paths::cache()?.join("images"), Build::Image)?;
-        let cluster = ScopedCluster::up(Options::new("e2e-howto-pods".parse()?).with_nodes(1, 1)?)?;
+        let cluster = ScopedCluster::up(Options::new(name.parse()?).with_nodes(1, 1)?)?;
         for image in &images.images {
             cluster.load_image(&image.archive)?;
         }
@@ -42,7 +34,15 @@ impl Reader {
         Ok(Self { cluster, path })
     }
 
-    fn run(&self, commands: &str) -> Result<String> {
+    /// Runs commands that have to succeed, and returns what they print.
+    pub(crate) fn run(&self, commands: &str) -> Result<String> {
+        let Said { code, out, error } = self.try_to(commands)?;
+        ensure!(code == Some(0), "{commands}\n{out}{error}");
+        Ok(out)
+    }
+
+    /// Runs commands, however they end.
+    pub(crate) fn try_to(&self, commands: &str) -> Result<Said> {
         let mut command = self.cluster.administrator_command("sh");
         command
             .args(["-euc", commands])
@@ -51,13 +51,15 @@ impl Reader {
             // Not the settings of whoever runs the tests.
             .env("HOME", self.cluster.layout().root());
         let output = command.output()?;
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let error = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{commands}\n{said}{error}");
-        Ok(said)
+        Ok(Said {
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            error: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
     }
 }
 
+/// kubectl, helm and the plugin, before what the machine has.
 fn path(cluster: &ScopedCluster) -> Result<OsString> {
     let mut folders: Vec<PathBuf> = cluster
         .client_folders()
