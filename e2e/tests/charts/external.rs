@@ -1,16 +1,18 @@
 //! The charts beside a key service that `bootstrap` set up: its static pods encrypt etcd on the node, and operator and driver
-//! come out of the chart with what `bootstrap values` says.
+//! come out of the chart by the commands of the page.
 
-use std::{fs, time::Duration};
+use std::{os::unix::fs::symlink, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use strongroom_e2e::{
     control_plane::{ControlPlane, ENCRYPTION, succeeded},
+    page,
     world::wait,
 };
 use strongroom_hack::{
-    charts::{self, Chart},
+    charts,
     cluster::{BUSYBOX, Health},
+    paths,
 };
 
 use crate::{
@@ -18,6 +20,7 @@ use crate::{
     objects::{DRIVERS_NAMESPACE, NAMESPACE},
 };
 
+const PAGE: &str = include_str!("../../../docs/how-to/bootstrap.md");
 const LIMIT: Duration = Duration::from_secs(180);
 const RIGHTS: &str = "/etc/strongroom/rbac.yaml";
 const PASSWORD: &str = "/run/secrets/app/db/password";
@@ -77,20 +80,18 @@ impl Place {
         node.output("kubectl", &["apply", "-f", RIGHTS]).map(drop)
     }
 
+    /// Types what the page says, on the node, in a folder where the charts lie as in a checkout.
     fn install(&self) -> Result<()> {
-        let values = succeeded(self.stage.strongroom(&["bootstrap", "values"])?)?;
-        let file = self.stage.shared().join("values.yaml");
-        fs::write(&file, values)?;
-        let values = format!("--values={}", file.display());
-        for (release, chart, more) in [
-            ("crds", Chart::Crds, &[][..]),
-            ("strongroom", Chart::Strongroom, &[&*values]),
-        ] {
-            let folder = chart.folder();
-            let folder = folder.to_str().context("a path in UTF-8")?;
-            let words = ["install", release, folder, "--wait", "--timeout=3m"];
-            self.helm(&[&words[..], more].concat())?;
-        }
+        let folder = self.stage.shared();
+        symlink(paths::checkout().join("charts"), folder.join("charts"))?;
+        let helm = charts::helm()?;
+        let helm = helm.parent().context("a folder")?;
+        let [commands] = page::blocks(PAGE, 5)?[..] else {
+            anyhow::bail!("section 5 has one block");
+        };
+        let (here, helm) = (folder.display(), helm.display());
+        let script = format!("export PATH={here}:{helm}:$PATH HOME={here}\ncd {here}\n{commands}");
+        self.stage.node()?.output("sh", &["-euc", &script])?;
         wait(LIMIT, "the operator tells how it is", || {
             Ok(self.kubectl(&["get", "keyservice", "default"]).is_ok())
         })?;
