@@ -15,8 +15,9 @@ pub fn blocks(page: &'static str, section: u32) -> Result<Vec<&'static str>> {
     Ok(blocks)
 }
 
-/// All blocks of a language, in their order.
+/// All blocks of a language, in their order, each with the end of its last line.
 pub fn fenced(text: &'static str, language: &str) -> Vec<&'static str> {
+    // Between two fences lies every second part, from the first fence on.
     text.split("```")
         .skip(1)
         .step_by(2)

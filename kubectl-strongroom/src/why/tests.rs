@@ -16,6 +16,7 @@ use crate::{cluster::objects::Named, exit::Exit};
 const WHOLE: &str = include_str!("tests/whole.yaml");
 
 /// A scene: the objects of a namespace.
+#[derive(Clone)]
 struct Scene(Vec<Value>);
 
 impl Scene {
@@ -590,6 +591,14 @@ fn several_rings_must_be_told_apart() {
     assert_eq!(exit, Exit::Failed);
     expect!["Broken: namespace payments has several KeyRings; name one under spec.keyRingRef"]
         .assert_eq(&text);
+    let named = scene.clone().with(
+        "ManagedSecret",
+        "db",
+        &["spec", "keyRingRef"],
+        "{name: gone}",
+    );
+    let (_, text) = sentence(&named);
+    expect!["Broken: there is no KeyRing payments/gone; the platform makes it"].assert_eq(&text);
     // What one of them binds says nothing before it is the one.
     let bound = "[{role: SecretReader, serviceAccount: api, uid: uid-of-api}]";
     let scene = scene
@@ -601,14 +610,6 @@ fn several_rings_must_be_told_apart() {
         "{}",
         report.text()
     );
-    let named = scene.with(
-        "ManagedSecret",
-        "db",
-        &["spec", "keyRingRef"],
-        "{name: gone}",
-    );
-    let (_, text) = sentence(&named);
-    expect!["Not yet: ServiceAccount payments/api stands under spec.access, and is bound when the operator has told the key service"].assert_eq(&text);
 }
 
 #[test]
